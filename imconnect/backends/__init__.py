@@ -1,0 +1,1 @@
+"""Implementations of the ports, `<port>_<technology>`, imported by name and late."""

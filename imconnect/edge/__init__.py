@@ -1,0 +1,1 @@
+"""What speaks a protocol to the outside: WebSocket and HTTP. Thin."""

@@ -1,0 +1,1 @@
+"""One module per message family: plain functions, a request in, an Outcome out."""

@@ -1,0 +1,1 @@
+"""Bytes and values: what goes over the socket. No I/O, no Twisted."""
