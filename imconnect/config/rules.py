@@ -1,0 +1,83 @@
+"""What no single key can know: rules between keys, and what this version cannot do yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from imconnect.config.keys import is_loopback
+from imconnect.config.tree import Config
+from imconnect.errors import ConfigError
+
+
+def check_rules(config: Config) -> None:
+    """Raises ConfigError for the first rule between keys that is broken."""
+    _check_access(config)
+    _check_database(config)
+    limits = config.limits
+    if limits.ping_interval >= limits.idle_timeout:
+        raise ConfigError("limits.ping_interval", f"expected less than limits.idle_timeout ({limits.idle_timeout} s)")
+    if bool(config.server.tls.certificate) != bool(config.server.tls.key):
+        missing = "key" if config.server.tls.certificate else "certificate"
+        raise ConfigError(f"server.tls.{missing}", "expected a file: certificate and key go together")
+    if bool(config.rocketmq.access_key) != bool(config.rocketmq.secret_key):
+        missing = "secret_key" if config.rocketmq.access_key else "access_key"
+        raise ConfigError(f"rocketmq.{missing}", "expected a value: access_key and secret_key go together")
+
+
+def _check_access(config: Config) -> None:
+    auth, host = config.auth, config.server.host
+    if auth.mode == "open" and not is_loopback(host) and not auth.allow_open_on_network:
+        raise ConfigError(
+            "auth.mode",
+            f"expected jwt, or auth.allow_open_on_network: true: with open anybody who reaches server.host {host} "
+            "can sign in as anybody",
+        )
+
+
+def _check_database(config: Config) -> None:
+    business, queue = config.business, config.rocketmq.server_addr
+    if business.mode == "off" and not queue:
+        raise ConfigError(
+            "business.mode", "expected embedded, or a rocketmq.server_addr: with off nobody reads the events"
+        )
+    if business.database or not (queue or config.redis.url):
+        return
+    if business.mode == "off" and config.profile == "xzll":
+        return
+    reason = "rocketmq.server_addr" if queue else "redis.url"
+    raise ConfigError(
+        "business.database",
+        f"expected a SQLAlchemy URL, because {reason} is set: all processes must share one database",
+    )
+
+
+#: (key, whether it is used, what it needs). A row goes when the part it names arrives.
+_NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
+    ("profile", lambda config: config.profile == "xzll", "seed: xzll comes with the RocketMQ transport"),
+    ("auth.mode", lambda config: config.auth.mode == "jwt", "open: tokens are not supported yet"),
+    ("server.tls.certificate", lambda config: bool(config.server.tls.certificate), "nothing: TLS is not supported yet"),
+    ("server.reuse_port", lambda config: config.server.reuse_port, "false: not supported yet"),
+    (
+        "outbox.ack_after",
+        lambda config: config.outbox.ack_after == "broker",
+        "disk: broker comes with the RocketMQ transport",
+    ),
+    (
+        "rocketmq.server_addr",
+        lambda config: bool(config.rocketmq.server_addr),
+        "nothing: needs the RocketMQ transport, which is not part of this version",
+    ),
+    ("redis.url", lambda config: bool(config.redis.url), "nothing: several nodes are not supported yet"),
+    (
+        "business.gateways",
+        lambda config: bool(config.business.gateways),
+        "nothing: pushing back over gRPC is not supported yet",
+    ),
+)
+
+
+def unsupported(config: Config) -> None:
+    """Raises ConfigError for a setting that is valid but that this version cannot do."""
+    for name, used, needs in _NOT_YET:
+        if used(config):
+            raise ConfigError(name, f"expected {needs}")

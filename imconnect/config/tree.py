@@ -1,0 +1,216 @@
+"""The configuration: one frozen class per section, one field per key. docs/configuration.md is made from it."""
+
+from __future__ import annotations
+
+import attrs
+
+from imconnect.config.keys import (
+    HOST,
+    HOST_PORT_LIST,
+    HOST_PORTS,
+    MQ_NAME,
+    NOT_EMPTY,
+    OPTIONAL_URL,
+    PORT,
+    URL_PATH,
+    above,
+    at_least,
+    between,
+    each_above,
+    one_of,
+    option,
+    section,
+)
+
+_frozen = attrs.frozen(kw_only=True)
+
+
+@_frozen
+class Node:
+    id: int = option(1, "snowflake node id, unique among gateways", check=between(0, 1023))
+    name: str = option("", "how logs and other nodes call this one; empty: host:port of the WebSocket port")
+
+
+@_frozen
+class Tls:
+    certificate: str = option("", "PEM file with the certificate chain; empty: no TLS")
+    key: str = option("", "PEM file with the private key")
+
+
+@_frozen
+class Server:
+    host: str = option("127.0.0.1", "address the WebSocket port listens on; 0.0.0.0 or :: for all", check=HOST)
+    port: int = option(10001, "WebSocket port; 0: any free one", check=PORT)
+    path: str = option("/websocket", "path of the WebSocket; anything else is 404", check=URL_PATH)
+    reuse_port: bool = option(False, "let several processes share the port (SO_REUSEPORT)")
+    tls: Tls = section(Tls, "TLS of the WebSocket port (wss)")
+
+
+@_frozen
+class Http:
+    host: str = option("127.0.0.1", "address of health, readiness, metrics, stats and console", check=HOST)
+    port: int = option(10002, "HTTP port; 0: any free one (imbusiness: 10003 by default)", check=PORT)
+
+
+@_frozen
+class Auth:
+    mode: str = option("open", "open: clients say who they are; jwt: a token says it", check=one_of("open", "jwt"))
+    allow_open_on_network: bool = option(False, "allow auth.mode open although server.host is reachable from outside")
+    jwt_secret: str = option("", "secret of the HMAC-signed tokens", secret=True)
+
+
+@_frozen
+class Retry:
+    delays: tuple[float, ...] = option(
+        (5, 30, 300),
+        "an unacknowledged message is pushed again this long after its last push",
+        unit="s",
+        check=each_above(0),
+    )
+    give_up: float = option(30, "this long after the last push: OFFLINE event", unit="s", check=above(0))
+
+
+@_frozen
+class Limits:
+    frame_bytes: int = option(65536, "largest frame and message a client may send", unit="bytes", check=at_least(1024))
+    connections: int = option(50000, "connections of this node; more get HTTP 503", check=at_least(1))
+    connections_per_ip: int = option(10000, "connections from one address; more get HTTP 429", check=at_least(1))
+    connections_per_user: int = option(10, "connections of one user; the oldest is closed 4001", check=at_least(1))
+    handshake_timeout: float = option(10, "an opening handshake may take this long", unit="s", check=above(0))
+    ping_interval: float = option(25, "a silent client is pinged this often", unit="s", check=above(0))
+    idle_timeout: float = option(90, "a client that says nothing this long is closed 4004", unit="s", check=above(0))
+    commands_per_second: float = option(
+        2000, "requests of one connection; more get code 429", unit="1/s", check=above(0)
+    )
+    burst: int = option(10000, "requests a connection may send at once before the rate counts", check=at_least(1))
+    pending_commands: int = option(
+        1024, "requests of one connection that wait for their commit; then reading pauses", check=at_least(1)
+    )
+    outgoing_bytes: int = option(
+        1048576, "unsent bytes of one connection; over it: closed 4003", unit="bytes", check=at_least(65536)
+    )
+    unacknowledged: int = option(
+        1000, "unacknowledged messages of one session; then it gets no more until half are", check=at_least(2)
+    )
+    unacknowledged_total: int = option(
+        100000, "unacknowledged messages of this node; the oldest are turned offline early", check=at_least(2)
+    )
+    recent_rows: int = option(500000, "messages whose fate this node remembers", check=at_least(1000))
+    dedupe_window: float = option(
+        3600, "a repeated clientMsgId gets the same answer this long", unit="s", check=at_least(0)
+    )
+    business_lag: float = option(
+        300, "business may be this far behind without anybody missing a message at login", unit="s", check=at_least(1)
+    )
+    withdraw_window: float = option(120, "a message may be withdrawn this long", unit="s", check=at_least(0))
+    backfill_timeout: float = option(
+        5, "the store may take this long at a login; then the session goes live without", unit="s", check=above(0)
+    )
+
+
+@_frozen
+class Log:
+    format: str = option("text", "format of the log lines", check=one_of("text", "json"))
+    level: str = option(
+        "info", "lowest level that is written", check=one_of("debug", "info", "warn", "error", "critical")
+    )
+
+
+@_frozen
+class Outbox:
+    sync: str = option(
+        "full",
+        "full: survives power loss; normal: survives kill -9 only (SQLite's synchronous)",
+        check=one_of("full", "normal"),
+    )
+    max_events: int = option(1000000, "events that may wait for the queue; then sends get code 503", check=at_least(1))
+    ack_after: str = option(
+        "disk",
+        "a message is acknowledged when it is on this disk, or when the broker has it",
+        check=one_of("disk", "broker"),
+    )
+
+
+@_frozen
+class Producer:
+    group_name: str = option("ImConnectProducerGroup", "producer group", check=MQ_NAME)
+    max_message_size: int = option(
+        4096, "largest MQ body; a text that needs more gets code 413", unit="bytes", check=at_least(512)
+    )
+    send_timeout: float = option(10, "the broker may take this long to answer a send", unit="s", check=above(0))
+    retry_times: int = option(3, "attempts before the event goes back to the relay's backoff", check=between(1, 100))
+
+
+@_frozen
+class Consumer:
+    group_name: str = option("ImBusinessConsumerGroup", "consumer group", check=MQ_NAME)
+    max_attempts: int = option(16, "attempts before an event that always fails is parked", check=at_least(1))
+
+
+@_frozen
+class Rocketmq:
+    server_addr: str = option("", "name servers, host:port[;host:port...]; empty: the embedded queue", check=HOST_PORTS)
+    transport: str = option(
+        "auto", "producer: native (also auto) or client-python", check=one_of("auto", "native", "client-python")
+    )
+    library: str = option("", "path of librocketmq.so, for client-python")
+    access_key: str = option("", "ACL access key; empty: no ACL")
+    secret_key: str = option("", "ACL secret key", secret=True)
+    producer: Producer = section(Producer, "sending")
+    consumer: Consumer = section(Consumer, "receiving (business)")
+
+
+@_frozen
+class Business:
+    mode: str = option(
+        "embedded",
+        "embedded: this process also consumes; off: imbusiness or the Java im-business does",
+        check=one_of("embedded", "off"),
+    )
+    database: str = option("", "SQLAlchemy URL; empty: SQLite in data_dir", check=OPTIONAL_URL, secret=True)
+    gateways: tuple[str, ...] = option(
+        (), "imbusiness without Redis: gRPC addresses of the gateways", check=HOST_PORT_LIST
+    )
+    keep_days: int = option(
+        0, "delivered messages older than this are deleted; 0: kept for ever", unit="days", check=at_least(0)
+    )
+
+
+@_frozen
+class Redis:
+    url: str = option(
+        "", "redis://[user:password@]host:port/db; empty: one node, presence in memory", check=OPTIONAL_URL, secret=True
+    )
+
+
+@_frozen
+class Grpc:
+    host: str = option("127.0.0.1", "address of the gRPC port", check=HOST)
+    port: int = option(9090, "gRPC port (profile xzll: 9091 by default)", check=PORT)
+
+
+@_frozen
+class Drain:
+    rate: float = option(200, "clients told to leave per second", unit="1/s", check=above(0))
+    deadline: float = option(30, "a stop takes no longer (plus 5 s)", unit="s", check=above(0))
+
+
+@_frozen
+class Config:
+    """The whole tree, validated. `load` makes one; tests write `Config(limits=Limits(burst=5))`."""
+
+    profile: str = option("seed", "dialect of events and answers", check=one_of("seed", "xzll"))
+    node: Node = section(Node, "this gateway among others")
+    data_dir: str = option("./var", "folder of outbox.db, business.db and run files", check=NOT_EMPTY)
+    server: Server = section(Server, "the WebSocket port")
+    http: Http = section(Http, "the HTTP port for people and machines that look after the gateway")
+    auth: Auth = section(Auth, "who may sign in")
+    retry: Retry = section(Retry, "pushing again what nobody acknowledged")
+    limits: Limits = section(Limits, "a bound for everything")
+    log: Log = section(Log, "log lines")
+    outbox: Outbox = section(Outbox, "the durable log in front of the queue")
+    rocketmq: Rocketmq = section(Rocketmq, "the queue")
+    business: Business = section(Business, "the consumer and its database")
+    redis: Redis = section(Redis, "several nodes")
+    grpc: Grpc = section(Grpc, "node to node, and business to gateway")
+    drain: Drain = section(Drain, "leaving")
