@@ -2,12 +2,97 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from twisted.logger import Logger
+
+_log = Logger()
+
+#: Attributes that are one number: (name, attribute, help).
+_COUNTS = (
+    ("imconnect_sends_accepted", "sends_accepted", "Messages accepted: durable and answered."),
+    ("imconnect_sends_duplicate", "sends_duplicate", "Repeats of a send, answered like the first."),
+    ("imconnect_commits_failed", "commits_failed", "Batches that the outbox could not make durable."),
+    ("imconnect_hints", "hints", "Hints of the business side to read what users are owed."),
+)
+
+#: Attributes by label: (name, attribute, label, help, values that are shown from the start).
+_LABELLED: tuple[tuple[str, str, str, str, tuple[str | int, ...]], ...] = (
+    (
+        "imconnect_sends_refused",
+        "sends_refused",
+        "reason",
+        "Sends answered with an error code.",
+        ("bad_request", "conflict", "too_large", "flood", "unavailable"),
+    ),
+    (
+        "imconnect_pushes",
+        "pushes",
+        "kind",
+        "Messages written to a receiver's connection.",
+        ("live", "resend", "backfill", "forwarded"),
+    ),
+    ("imconnect_receipts", "receipts", "status", "Acknowledgements taken in: 3 delivered, 4 read.", (3, 4)),
+    ("imconnect_offline", "offline", "reason", "Messages turned offline.", ()),
+    ("imconnect_acks_ignored", "acks_ignored", "reason", "Acknowledgements that changed nothing.", ()),
+    ("imconnect_closed", "closed", "code", "WebSocket connections that ended, by close code.", ()),
+    (
+        "imconnect_mq_sends",
+        "mq_sends",
+        "result",
+        "Events answered by the queue.",
+        ("stored", "refused", "retry"),
+    ),
+)
+
+#: Gauges that may be registered in `Metrics.gauges`: name without the prefix -> help.
+GAUGES: Mapping[str, str] = {
+    "connections": "WebSocket connections, half-open ones included.",
+    "sessions": "Signed-in connections.",
+    "users": "Users with at least one session here.",
+    "resend_waiting": "Pushed messages that are not acknowledged yet.",
+    "recent_window_seconds": "How far back repeats are recognised at the moment.",
+    "outbox_events": "Events that wait for the queue.",
+    "outbox_oldest_seconds": "Age of the oldest event that waits for the queue.",
+    "owed_online_oldest_seconds": "Age of the oldest message that is owed to somebody who is online.",
+}
+
+_COMMIT_EVENTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Histogram:
+    """Counts per bucket and a sum. No lock: everything is observed on the reactor thread."""
+
+    __slots__ = ("_bounds", "_counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        """`bounds`: the upper ends of the buckets, rising; one more without an end is added."""
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus has them: upper end -> how many were not above it."""
+        ends = [str(bound) for bound in self._bounds] + ["+Inf"]
+        return list(zip(ends, map(float, accumulate(self._counts)), strict=True))
 
 
 class Metrics:
-    """One per process. The core adds to the attributes; `edge/http.py` renders them."""
+    """One per process. The core adds to the attributes; `edge/http.py` renders `registry`."""
 
     def __init__(self) -> None:
         self.sends_accepted = 0
@@ -21,11 +106,59 @@ class Metrics:
         self.mq_sends: defaultdict[str, int] = defaultdict(int)  # result: stored, refused, retry
         self.commits_failed = 0
         self.hints = 0
-        #: Gauges, asked at scrape time: name without the `imconnect_` prefix -> value.
+        self.commit_events = Histogram(_COMMIT_EVENTS)
+        self.commit_seconds = Histogram(_SECONDS)
+        self.mq_send_seconds = Histogram(_SECONDS)
+        #: Gauges, asked at scrape time: name without the `imconnect_` prefix -> value. Known names: `GAUGES`.
         self.gauges: dict[str, Callable[[], float]] = {}
+        #: This process's own, never the library's global one.
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(Collector(self))
 
     def observe_commit(self, events: int, seconds: float) -> None:
         """A batch became durable."""
+        self.commit_events.observe(events)
+        self.commit_seconds.observe(seconds)
 
     def observe_mq_send(self, seconds: float) -> None:
         """A send to the queue was answered."""
+        self.mq_send_seconds.observe(seconds)
+
+
+class Collector:
+    """Turns a `Metrics` into Prometheus' families, whenever they are asked for."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        metrics = self._metrics
+        for name, attribute, text in _COUNTS:
+            yield CounterMetricFamily(name, text, value=getattr(metrics, attribute))
+        for name, attribute, label, text, known in _LABELLED:
+            family = CounterMetricFamily(name, text, labels=[label])
+            counts = dict.fromkeys(known, 0) | getattr(metrics, attribute)
+            for value, count in counts.items():
+                family.add_metric([str(value)], count)
+            yield family
+        for name, text, histogram in (
+            ("imconnect_commit_events", "Events per durable batch.", metrics.commit_events),
+            (
+                "imconnect_commit_seconds",
+                "Seconds from the commit's start until it was durable.",
+                metrics.commit_seconds,
+            ),
+            ("imconnect_mq_send_seconds", "Seconds until the queue answered a send.", metrics.mq_send_seconds),
+        ):
+            yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.sum)
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterable[Metric]:
+        for name, read in self._metrics.gauges.items():
+            try:
+                value = read()
+            except Exception:
+                # One gauge that is broken must not hide all the others from whoever is looking for the cause.
+                _log.failure("the gauge {name} failed", name=name)
+                continue
+            yield GaugeMetricFamily(f"imconnect_{name}", GAUGES.get(name, name.replace("_", " ")), value=value)
