@@ -151,9 +151,7 @@ def _request(command: Command, payload: bytes) -> bytes:
 
 def _pushed(payload: bytes, outer: im_pb2.ImProtoResponse) -> Response:
     push = im_pb2.C2CMsgPush.FromString(payload)
-    return Pushed(
-        push.msgId, push.clientMsgId, _from(push), push.to, push.format, push.content, push.time, outer.code
-    )
+    return Pushed(push.msgId, push.clientMsgId, _from(push), push.to, push.format, push.content, push.time, outer.code)
 
 
 def _acknowledged(payload: bytes, outer: im_pb2.ImProtoResponse) -> Response:
@@ -181,7 +179,7 @@ def _ids(payload: bytes, outer: im_pb2.ImProtoResponse) -> Response:
 
 
 def _from(message: im_pb2.C2CMsgPush | im_pb2.C2CAckReq | im_pb2.C2CWithdrawReq) -> int:
-    sender: int = getattr(message, "from")  # noqa: B009  a keyword of Python, so it has no other spelling
+    sender: int = getattr(message, "from")  # a keyword of Python: no other spelling
     return sender
 
 

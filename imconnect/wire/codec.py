@@ -8,9 +8,9 @@ again and again never gives the memory of the earlier parses back.)
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from struct import Struct
-from struct import error as StructError
 
 from google.protobuf.message import DecodeError as ProtobufError
 
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Request:
 
 
 def _ordinary_send(data: bytes) -> Request | None:
-    """A C2C_SEND with its fields in order and without msgId, as clients write it; None where it is written otherwise."""
+    """A C2C_SEND with its fields in order and without msgId, as clients write it; None where it is not like that."""
     try:
         size, at = data[3], 4
         if size > 127:
@@ -78,7 +78,7 @@ def _ordinary_send(data: bytes) -> Request | None:
         else:
             return None
         return _make(Send, (client_msg_id, receiver, format_, data[at:stop].decode(), time))
-    except (IndexError, StructError, UnicodeDecodeError):
+    except (IndexError, struct.error, UnicodeDecodeError):
         return None
 
 

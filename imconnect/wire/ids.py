@@ -40,6 +40,12 @@ class Snowflake:
         self._sequence = _LAST_IN_MS
         self.limit_ms = floor_ms
 
+    def raise_floor(self, floor_ms: int) -> None:
+        """No id of a millisecond at or below this one from now on: what is known of an earlier process."""
+        if floor_ms > self.last_ms:
+            self.last_ms = floor_ms
+            self._sequence = _LAST_IN_MS
+
     def next(self) -> int:
         """A fresh id. Raises Unavailable where its millisecond is not reserved; the next call may succeed."""
         ms = self._now_ms()
