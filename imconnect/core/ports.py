@@ -22,6 +22,9 @@ class Link(Protocol):
     def write(self, payloads: Sequence[bytes]) -> bool:
         """Send these messages with one write. False: over `limits.outgoing_bytes`, nothing was written."""
 
+    def congested(self) -> bool:
+        """Whether what was written before is still waiting for the peer."""
+
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; the connection is dropped if the peer does not answer in time."""
 

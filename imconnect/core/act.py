@@ -1,0 +1,124 @@
+"""Act: what may be seen outside, once a batch is durable; and what must be told when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.logger import Logger
+
+from imconnect.core.backfill import Backfill
+from imconnect.core.delivery import Delivery
+from imconnect.core.hub import Hub
+from imconnect.core.outcome import Outcome
+from imconnect.core.recent import Recent, State
+from imconnect.core.resend import Resend
+from imconnect.core.session import Session, Stage
+from imconnect.core.settings import Settings
+from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
+from imconnect.model import Receipt
+from imconnect.observe.metrics import Metrics
+from imconnect.wire.codec import encode_receipt
+
+_log = Logger()
+
+
+class Act:
+    """Runs one batch in one reactor turn, outcome by outcome, then writes once per session."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        hub: Hub,
+        recent: Recent,
+        resend: Resend,
+        delivery: Delivery,
+        backfill: Backfill,
+        metrics: Metrics,
+        bug: Callable[[Session], None],
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._recent = recent
+        self._resend = resend
+        self._delivery = delivery
+        self._backfill = backfill
+        self._metrics = metrics
+        self._bug = bug
+
+    def durable(self, batch: Sequence[Outcome], first: int) -> None:
+        """The events of this batch are in the log, numbered from `first`."""
+        number = first
+        for outcome in batch:
+            try:
+                for event in outcome.events:
+                    self._settle(number, event)
+                    number += 1
+                self._answer(outcome)
+                for message in outcome.deliveries:
+                    self._delivery.deliver(message)
+            except Exception:
+                _log.failure("an outcome could not act")
+                number = first + sum(len(other.events) for other in batch[: batch.index(outcome) + 1])
+                if outcome.session is not None:
+                    self._bug(outcome.session)
+        self._hub.flush()
+
+    def failed(self, batch: Sequence[Outcome]) -> None:
+        """The events of this batch are not in the log: sends and withdrawals are refused, ACKs dropped."""
+        for outcome in batch:
+            for event in outcome.events:
+                if type(event) is Sent:
+                    self._recent.fail(event.message)
+                elif type(event) is Offlined:
+                    self._delivery.offline_failed(event.message)
+            nothing_was_written = not outcome.events and not outcome.reserve
+            self._answer(outcome, refused=not nothing_was_written)
+        self._hub.flush()
+
+    def _answer(self, outcome: Outcome, refused: bool = False) -> None:
+        session = outcome.session
+        if session is None:
+            return
+        session.pending -= 1
+        if session.paused and session.pending <= self._settings.pending_commands // 2:
+            session.paused = False
+            session.link.resume()
+        original = outcome.repeats
+        if original is not None:
+            refused = original.state is State.FAILED
+            if not refused:
+                self._metrics.sends_duplicate += 1
+        if refused and outcome.refusal:
+            self._metrics.sends_refused["unavailable"] += 1
+        payload = outcome.refusal if refused else outcome.reply
+        if payload:
+            self._hub.say(session, payload)
+
+    def _settle(self, number: int, event: Event) -> None:
+        changed = self._recent.settle(number, event)
+        if isinstance(event, Sent):
+            self._metrics.sends_accepted += 1
+        elif isinstance(event, Offlined):
+            self._delivery.offlined(event.message)
+        elif event.by_business:
+            # Nobody here could check the rights; but he himself says that he has it.
+            if type(event) is Acknowledged:
+                self._has(event.receiver, event.msg_id)
+        elif changed:
+            self._end(event)
+
+    def _has(self, user: int, msg_id: int) -> None:
+        for session in self._hub.of(user):
+            session.acknowledge(msg_id)
+            if session.stage is Stage.FULL and len(session.open) <= self._settings.unacknowledged // 2:
+                self._backfill.again(session)
+
+    def _end(self, event: Acknowledged | Withdrawn) -> None:
+        """Nobody is shown it any more: not by a retry, not from a queue, not from a page."""
+        self._resend.end(event.msg_id)
+        self._has(event.receiver, event.msg_id)
+        if type(event) is Acknowledged:
+            self._metrics.receipts[event.status] += 1
+            receipt = Receipt(event.msg_id, event.client_msg_id, event.sender, event.receiver, event.status)
+            self._hub.tell(event.sender, encode_receipt(receipt, self._settings.profile.success))

@@ -1,0 +1,198 @@
+"""What a user is owed when he comes back, and the watch that makes sure nobody online waits for a second login."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from imconnect.core.background import Background, sleep, within
+from imconnect.core.delivery import Delivery
+from imconnect.core.hub import Hub
+from imconnect.core.ports import PendingStore
+from imconnect.core.recent import Recent, Row
+from imconnect.core.session import Session, Stage
+from imconnect.core.settings import Settings
+from imconnect.errors import Unavailable
+from imconnect.wire.codec import encode_withdrawal
+
+_log = Logger()
+
+#: Withdrawals told at login: the newest of a week (interface.md section 3).
+NOTICES = 200
+NOTICE_DAYS_MS = 7 * 86400 * 1000
+#: Signed-in users per question of the watch.
+USERS = 500
+#: Seconds between two looks at a connection that has not taken the last page yet.
+CONGESTED = 0.05
+
+
+class Backfill:
+    """Brings sessions up to date with the store, page by page, before live messages reach them."""
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        now_ms: Callable[[], int],
+        settings: Settings,
+        store: PendingStore,
+        hub: Hub,
+        recent: Recent,
+        delivery: Delivery,
+        background: Background,
+        slow: Callable[[Session], None],
+    ) -> None:
+        self._clock = clock
+        self._now_ms = now_ms
+        self._settings = settings
+        self._store = store
+        self._hub = hub
+        self._recent = recent
+        self._delivery = delivery
+        self._background = background
+        self._slow = slow
+        self._watching = False
+        #: When the oldest message was accepted that somebody online is owed; None where there is none.
+        self.oldest_owed: int | None = None
+        #: False while the store did not answer the last question.
+        self.store_answers = True
+
+    def sign_in(self, session: Session) -> None:
+        """A session has entered the hub, behind."""
+        session.backfilling = True
+        self._background.run(self._catch_up(session, first=True), "backfill")
+
+    def again(self, session: Session) -> None:
+        """There may be something in the store that this session has not had."""
+        if session.backfilling:
+            session.reread = True
+        elif session.stage in (Stage.LIVE, Stage.FULL):
+            session.stage = Stage.BEHIND
+            session.backfilling = True
+            self._background.run(self._catch_up(session, first=False), "backfill")
+
+    def hint(self, user: int) -> None:
+        """Business says that this user is owed something new."""
+        for session in self._hub.of(user):
+            if session.stage is not Stage.FULL:
+                self.again(session)
+
+    def watch(self) -> None:
+        """Ask what has been owed for a while to those who are here, and backfill whoever has not had it."""
+        if not self._watching:
+            self._watching = True
+            self._background.run(self._watch(), "watch")
+
+    async def _catch_up(self, session: Session, first: bool) -> None:
+        try:
+            if first:
+                await self._notices(session)
+            await self._until_nothing_is_owed(session)
+        except Unavailable as error:
+            self._store_is_away(error)
+        finally:
+            session.backfilling = False
+        if session.stage is Stage.BEHIND:
+            # In one reactor turn with the empty page: what comes next is live.
+            self._delivery.catch_up_waiting(session)
+            session.stage = Stage.LIVE
+            if len(session.open) >= self._settings.unacknowledged:
+                session.stage = Stage.FULL
+            self._hub.flush()
+
+    async def _until_nothing_is_owed(self, session: Session) -> None:
+        while session.stage is Stage.BEHIND:
+            session.reread = False
+            unknown = await self._unknown(session)
+            if await self._pages(session) and not session.reread:
+                # Not ended meanwhile: they may have been acknowledged while the pages were read.
+                for row in unknown:
+                    self._show(session, row)
+                return
+
+    async def _unknown(self, session: Session) -> list[Row]:
+        """Rows of `recent` that the store does not know. Asked before the pages: what it knows by then is in them."""
+        rows = {row.msg_id: row for row in self._recent.owed(session.user)}
+        if not rows:
+            return []
+        known = await within(self._store.known(list(rows)), self._settings.backfill_timeout, self._clock)
+        return [row for msg_id, row in rows.items() if msg_id not in known]
+
+    async def _pages(self, session: Session) -> bool:
+        """Push what is owed; -> whether everything was read (False: the session is full or has ended)."""
+        after = 0
+        while True:
+            page = await within(
+                self._store.owed(session.user, after, self._settings.page), self._settings.backfill_timeout, self._clock
+            )
+            self.store_answers = True
+            if not page:
+                return True
+            for message, offline in page:
+                if session.stage is not Stage.BEHIND:
+                    return False
+                if len(session.open) >= self._settings.unacknowledged:
+                    self._fill(session)
+                    return False
+                if not self._recent.ended(message.msg_id) and not session.had(message.msg_id):
+                    self._delivery.push_owed(session, message, offline)
+            after = page[-1].message.msg_id
+            self._hub.flush()
+            await self._taken(session)
+
+    async def _taken(self, session: Session) -> None:
+        """Wait until the client has taken the last page; one that never does is a slow reader."""
+        deadline = self._clock.seconds() + self._settings.backfill_timeout
+        while session.stage is Stage.BEHIND and session.link.congested():
+            if self._clock.seconds() > deadline:
+                self._slow(session)
+                return
+            await sleep(self._clock, CONGESTED)
+
+    def _fill(self, session: Session) -> None:
+        session.stage = Stage.FULL
+        self._delivery.give_back(session)
+        self._hub.flush()
+
+    def _show(self, session: Session, row: Row) -> None:
+        if row.message is not None and not row.ended and not session.had(row.msg_id):
+            self._delivery.push_owed(session, row.message, offline=False)
+
+    async def _notices(self, session: Session) -> None:
+        since = self._now_ms() - NOTICE_DAYS_MS
+        asked = self._store.notices(session.user, since, NOTICES)
+        for withdrawal in await within(asked, self._settings.backfill_timeout, self._clock):
+            self._hub.say(session, encode_withdrawal(withdrawal, self._settings.profile.success))
+        self._hub.flush()
+
+    async def _watch(self) -> None:
+        oldest: int | None = None
+        try:
+            users = self._hub.signed_in()
+            before = self._now_ms() - int(self._settings.watch_interval * 1000)
+            for start in range(0, len(users), USERS):
+                asked = self._store.overdue(users[start : start + USERS], before, self._settings.unacknowledged + 1)
+                rows = await within(asked, self._settings.backfill_timeout, self._clock)
+                for user, msg_id, created in rows:
+                    if self._recent.ended(msg_id) or not self._hub.of(user):
+                        continue
+                    oldest = created if oldest is None else min(oldest, created)
+                    self._look_at(user, msg_id)
+            self.oldest_owed = oldest
+            self.store_answers = True
+        except Unavailable as error:
+            self._store_is_away(error)
+        finally:
+            self._watching = False
+
+    def _look_at(self, user: int, msg_id: int) -> None:
+        for session in self._hub.of(user):
+            if session.stage is Stage.LIVE and not session.had(msg_id):
+                self.again(session)
+
+    def _store_is_away(self, error: Unavailable) -> None:
+        if self.store_answers:
+            self.store_answers = False
+            _log.warn("the store does not answer, people see what they missed when it does: {why}", why=str(error))

@@ -1,0 +1,147 @@
+"""Where a durable message goes: to its receiver's sessions here, or offline. No branch ends in a log line only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IReactorTime
+
+from imconnect.core.hub import Hub
+from imconnect.core.outcome import Outcome
+from imconnect.core.recent import Recent, State
+from imconnect.core.resend import Resend, Waiting
+from imconnect.core.session import Session, Stage
+from imconnect.core.settings import Settings
+from imconnect.events.values import Offlined
+from imconnect.model import Message
+from imconnect.observe.metrics import Metrics
+from imconnect.wire.codec import encode_push
+
+
+class Delivery:
+    """Pushes, remembers what is not acknowledged, and turns offline what cannot be pushed."""
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        settings: Settings,
+        hub: Hub,
+        recent: Recent,
+        resend: Resend,
+        metrics: Metrics,
+        put: Callable[[Outcome], None],
+        room_for_ends: Callable[[], bool],
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._hub = hub
+        self._recent = recent
+        self._resend = resend
+        self._metrics = metrics
+        self._put = put
+        self._room_for_ends = room_for_ends
+        #: Offlinings that could not be committed yet, by msgId.
+        self._due: dict[int, Message] = {}
+        #: Offlinings that are being committed, by msgId: nobody is told twice.
+        self._offlining: set[int] = set()
+
+    def deliver(self, message: Message) -> None:
+        """A message is durable: push it to each of its receiver's sessions, or turn it offline."""
+        sessions = self._hub.of(message.receiver)
+        if not sessions:
+            self.offline((message,), "absent")
+            return
+        frame = encode_push(message, self._settings.profile.success)
+        taken = False
+        for session in sessions:
+            if session.stage is Stage.LIVE:
+                self.push(session, self._resend.hold(message, frame), "live")
+                taken = True
+            elif session.stage is Stage.BEHIND and session.wait(message, frame, self._settings.outgoing_bytes):
+                self._resend.hold(message, frame)
+                taken = True
+        if not taken:
+            self.offline((message,), "behind")
+        elif len(self._resend) > self._settings.unacknowledged_total:
+            self.offline(self._resend.overflow(), "unacknowledged_total")
+
+    def push(self, session: Session, entry: Waiting, kind: str) -> None:
+        """Write one message to one session; it is in `resend` before it is written."""
+        self._resend.pushed(entry, self._clock.seconds())
+        session.open.add(entry.message.msg_id)
+        self._metrics.pushes[kind] += 1
+        self._hub.say(session, entry.frame)
+        if session.stage is Stage.LIVE and len(session.open) >= self._settings.unacknowledged:
+            session.stage = Stage.FULL
+
+    def push_owed(self, session: Session, message: Message, offline: bool) -> None:
+        """Push what a backfill found."""
+        entry = self._resend.get(message.msg_id)
+        if entry is None:
+            frame = encode_push(message, self._settings.profile.success)
+            entry = self._resend.hold(message, frame, offline)
+        self.push(session, entry, "backfill")
+
+    def catch_up_waiting(self, session: Session) -> None:
+        """Write what waited behind the backfill, without what the session has had or must not show any more."""
+        for message, frame in session.take_waiting():
+            if not self._recent.ended(message.msg_id) and not session.had(message.msg_id):
+                self.push(session, self._resend.hold(message, frame), "live")
+
+    def give_back(self, session: Session) -> None:
+        """A session that gets nothing for now: what waited in its queue, and nowhere else, is turned offline."""
+        for message, _ in session.take_waiting():
+            entry = self._resend.get(message.msg_id)
+            if entry is not None and not entry.pushed:
+                self._resend.end(message.msg_id)
+                self.offline((message,), "behind")
+
+    def retry(self) -> None:
+        """Push again what is due; what was pushed often enough is turned offline, once."""
+        again, given_up = self._resend.due(self._clock.seconds())
+        for entry in again:
+            msg_id = entry.message.msg_id
+            for session in self._hub.of(entry.message.receiver):
+                if session.stage is Stage.LIVE or msg_id in session.open:
+                    self.push(session, entry, "resend")
+            # Counted from now also where nobody could be pushed to: a session that is behind gets it by its backfill.
+            self._resend.pushed(entry, self._clock.seconds())
+        self.offline((entry.message for entry in given_up if not entry.offline), "unacknowledged")
+        self._hub.flush()
+
+    def user_gone(self, user: int) -> None:
+        """The last session of a user here has ended: what he has not acknowledged is offline, at once and in order."""
+        self.offline(self._resend.user_gone(user), "gone")
+
+    def offline(self, messages: Iterable[Message], reason: str) -> None:
+        """Commit OFFLINE events, in order, of what has not ended and is not offline already."""
+        for message in messages:
+            row = self._recent.get(message.msg_id)
+            if (row is not None and row.state is not State.OPEN) or message.msg_id in self._offlining:
+                continue
+            if not self._room_for_ends():
+                self._due[message.msg_id] = message
+                continue
+            self._metrics.offline[reason] += 1
+            self._offlining.add(message.msg_id)
+            self._put(Outcome(events=(Offlined(message),)))
+
+    def offlined(self, message: Message) -> None:
+        """An OFFLINE event is durable."""
+        self._offlining.discard(message.msg_id)
+
+    def offline_failed(self, message: Message) -> None:
+        """The commit of an offlining failed: it stays due."""
+        self._offlining.discard(message.msg_id)
+        self._due[message.msg_id] = message
+
+    def offline_due(self) -> None:
+        """Try again what stayed due."""
+        if self._due and self._room_for_ends():
+            due, self._due = self._due, {}
+            self.offline(due.values(), "due")
+
+    @property
+    def due(self) -> int:
+        return len(self._due)

@@ -1,0 +1,251 @@
+"""One gateway node: its parts, wired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from imconnect.core.act import Act
+from imconnect.core.backfill import Backfill
+from imconnect.core.background import Background
+from imconnect.core.context import Context, Handlers, Refuse
+from imconnect.core.delivery import Delivery
+from imconnect.core.dispatch import INTERNAL_ERROR, Dispatch
+from imconnect.core.drain import drain
+from imconnect.core.hub import Hub
+from imconnect.core.outcome import Outcome
+from imconnect.core.pipeline import Pipeline
+from imconnect.core.ports import Entry, Link, Outbox, PendingStore, Producer
+from imconnect.core.recent import Recent
+from imconnect.core.relay import Relay
+from imconnect.core.resend import STEP, Resend
+from imconnect.core.session import Session, Stage
+from imconnect.core.settings import Settings
+from imconnect.errors import Unavailable
+from imconnect.events.values import Offlined, Sent
+from imconnect.model import MAX_ID, Applied, Identity, Message
+from imconnect.observe.metrics import Metrics
+from imconnect.wire.codec import encode_receipt, encode_withdrawal
+from imconnect.wire.ids import Snowflake, time_of
+
+_log = Logger()
+
+REPLACED = 4001
+SLOW = 4003
+#: Seconds between two rounds of small chores, and how many of them pass between two reservations of ids.
+CHORES = 1.0
+RESERVE_EVERY = 10
+#: OFFLINE events per commit when a start turns offline what an earlier process left open.
+RECOVERY_BATCH = 1000
+
+
+class Node:
+    """The core as its edge, its plugin and its tests see it."""
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        now_ms: Callable[[], int],
+        settings: Settings,
+        node_id: int,
+        outbox: Outbox,
+        store: PendingStore,
+        producer: Producer,
+        metrics: Metrics,
+        handlers: Handlers,
+        refuse: Refuse,
+        fits: Callable[[Message], bool],
+    ) -> None:
+        self._clock = clock
+        self._now_ms = now_ms
+        self._settings = settings
+        self._outbox = outbox
+        self._success = settings.profile.success
+        self._chores = 0
+        self._reserved = 0
+        self.metrics = metrics
+        self.ids = Snowflake(node_id, settings.profile.epoch, now_ms, 0)
+        # Ids of messages are in the log with them and the others are reserved one by one: there is no limit ahead.
+        self.ids.limit_ms = MAX_ID
+        self.background = Background(clock)
+        self.hub = Hub(settings.connections_per_user, self.slow)
+        self.recent = Recent(settings.recent_rows, settings.dedupe_window * 1000, settings.business_lag * 1000, now_ms)
+        self.resend = Resend(settings.delays, settings.give_up, settings.unacknowledged_total)
+        self.relay = Relay(clock=clock, outbox=outbox, producer=producer, background=self.background, metrics=metrics)
+        self.pipeline = Pipeline(clock, outbox, metrics, self._durable, self._failed)
+        self.delivery = Delivery(
+            clock=clock,
+            settings=settings,
+            hub=self.hub,
+            recent=self.recent,
+            resend=self.resend,
+            metrics=metrics,
+            put=self.pipeline.put,
+            room_for_ends=self.room_for_ends,
+        )
+        self.backfill = Backfill(
+            clock=clock,
+            now_ms=now_ms,
+            settings=settings,
+            store=store,
+            hub=self.hub,
+            recent=self.recent,
+            delivery=self.delivery,
+            background=self.background,
+            slow=self.slow,
+        )
+        self._act = Act(
+            settings=settings,
+            hub=self.hub,
+            recent=self.recent,
+            resend=self.resend,
+            delivery=self.delivery,
+            backfill=self.backfill,
+            metrics=metrics,
+            bug=lambda session: self.end(session, INTERNAL_ERROR, "internal error"),
+        )
+        context = Context(
+            settings=settings,
+            recent=self.recent,
+            resend=self.resend,
+            ids=self.ids,
+            fits=fits,
+            metrics=metrics,
+            now_ms=now_ms,
+            room_for_sends=self.room_for_sends,
+            room_for_ends=self.room_for_ends,
+        )
+        self._dispatch = Dispatch(
+            clock=clock,
+            context=context,
+            handlers=handlers,
+            refuse=refuse,
+            put=self.pipeline.put,
+            store=store,
+            background=self.background,
+            end=self.end,
+        )
+        self.receive = self._dispatch.receive
+
+    async def recover(self) -> None:
+        """Open the log, go on where an earlier process ended, and turn offline what it left open.
+
+        Before the listener: nobody can be pushed anything yet. Raises Damaged or Unavailable.
+        """
+        recovered = await self._outbox.open()
+        self.ids.raise_floor(max(recovered.reserved_ms, self._last_id_ms(recovered.entries)))
+        self._reserved = recovered.reserved_ms
+        self.recent.replay(recovered.entries)
+        last = recovered.last
+        rows = self.recent.open_rows()
+        for start in range(0, len(rows), RECOVERY_BATCH):
+            events = [Offlined(row.message) for row in rows[start : start + RECOVERY_BATCH] if row.message]
+            first = await self._outbox.append(events)
+            for number, event in enumerate(events, first):
+                self.recent.settle(number, event)
+            self.metrics.offline["restart"] += len(events)
+            last = first + len(events) - 1
+        self.pipeline.last = last
+        self.relay.start(last)
+        if rows:
+            _log.info("{count} messages were open when the last process ended: offline now", count=len(rows))
+
+    def start(self) -> None:
+        """The timers."""
+        self.background.every(STEP, self.delivery.retry, "retry")
+        self.background.every(self._settings.watch_interval, self.backfill.watch, "watch")
+        self.background.every(CHORES, self._do_chores, "chores")
+
+    async def drain(self) -> None:
+        """Ask everybody to leave, then finish what was taken in. What the queue has not taken stays in the log."""
+        await drain(self._clock, self.hub, self.end, self._settings.drain_rate, self._settings.drain_deadline)
+        await self.pipeline.idle()
+
+    async def stop(self) -> None:
+        """End what runs in the background and close the log."""
+        self.relay.stop()
+        await self.background.stop()
+        await self._outbox.close()
+
+    def sign_in(self, identity: Identity, link: Link) -> Session:
+        """A client is there: into the hub, behind, and its backfill begins."""
+        session = Session(self, identity, link, self._clock.seconds(), self._settings.burst)
+        for replaced in self.hub.enter(session):
+            self.end(replaced, REPLACED, "replaced")
+        self.backfill.sign_in(session)
+        return session
+
+    def end(self, session: Session, code: int = 0, reason: str = "") -> None:
+        """A session ends: closed by us with this code, or gone by itself (0)."""
+        if session.stage is Stage.ENDED:
+            return
+        session.stage = Stage.ENDED
+        if self.hub.leave(session):
+            self.delivery.user_gone(session.user)
+        else:
+            self.delivery.give_back(session)
+        if code:
+            session.link.close(code, reason)
+
+    def slow(self, session: Session) -> None:
+        """A client does not read: his messages wait for him."""
+        self.end(session, SLOW, "slow reader")
+
+    def tell(self, applied: Applied) -> None:
+        """What business has to tell people (the port Pushback)."""
+        for receipt in applied.receipts:
+            self.metrics.receipts[receipt.status] += 1
+            self.hub.tell(receipt.sender, encode_receipt(receipt, self._success))
+        for withdrawal in applied.withdrawals:
+            frame = encode_withdrawal(withdrawal, self._success)
+            for user in {withdrawal.sender, withdrawal.receiver}:
+                self.hub.tell(user, frame)
+        self.hub.flush()
+        for user in applied.hints:
+            self.metrics.hints += 1
+            self.backfill.hint(user)
+
+    def room_for_sends(self) -> bool:
+        """Whether the outbox takes another send."""
+        return self.backlog < self._settings.outbox_max_events
+
+    def room_for_ends(self) -> bool:
+        """Whether the outbox takes another ACK, withdrawal or OFFLINE."""
+        return self.backlog < 2 * self._settings.outbox_max_events
+
+    @property
+    def backlog(self) -> int:
+        """Events that the queue has not taken yet, those being committed included."""
+        return self.relay.backlog + self.pipeline.events
+
+    def _durable(self, batch: Sequence[Outcome], first: int) -> None:
+        self.relay.durable(self.pipeline.last)
+        self._act.durable(batch, first)
+
+    def _failed(self, batch: Sequence[Outcome]) -> None:
+        self._act.failed(batch)
+
+    def _do_chores(self) -> None:
+        self.delivery.offline_due()
+        self.pipeline.probe()
+        self.recent.shed()
+        kept = self.recent.oldest_number()
+        relayed = self.relay.position + 1
+        self._outbox.forget(relayed if kept is None else min(kept, relayed))
+        self._chores += 1
+        if self._chores % RESERVE_EVERY == 0 and self.ids.last_ms > self._reserved:
+            # The ids in the log are known from it; this is for the time after they have left it.
+            self._reserved = self.ids.last_ms
+            self._outbox.reserve(self._reserved).addErrback(self._not_reserved)
+
+    def _not_reserved(self, failure: Failure) -> None:
+        failure.trap(Unavailable)
+        self._reserved = 0
+
+    def _last_id_ms(self, entries: Sequence[Entry]) -> int:
+        epoch = self._settings.profile.epoch
+        return max((time_of(event.message.msg_id, epoch) for _, event in entries if type(event) is Sent), default=0)

@@ -1,0 +1,50 @@
+"""What a handler decides: the answer, the events that must be durable first, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from imconnect.events.values import Event
+from imconnect.model import Message
+
+if TYPE_CHECKING:
+    from imconnect.core.recent import Row
+    from imconnect.core.session import Session
+
+
+class Outcome:
+    """The decision about one request. Nothing of it happens before its events are durable."""
+
+    __slots__ = ("deliveries", "events", "refusal", "repeats", "reply", "reserve", "session")
+
+    def __init__(
+        self,
+        *,
+        reply: bytes = b"",
+        refusal: bytes = b"",
+        events: Sequence[Event] = (),
+        deliveries: Sequence[Message] = (),
+        repeats: Row | None = None,
+        reserve: int = 0,
+    ) -> None:
+        #: Whose request it was; set by the dispatcher, None for what the node itself wants written.
+        self.session: Session | None = None
+        #: Sent once the events are durable; empty where the request has no answer.
+        self.reply = reply
+        #: Sent instead when the commit failed; empty where nobody was promised anything.
+        self.refusal = refusal
+        self.events = events
+        self.deliveries = deliveries
+        #: The message of which this request is a repeat: its fate, refusal included, is this one's.
+        self.repeats = repeats
+        #: Ids up to this millisecond are handed out with the reply and must be reserved before.
+        self.reserve = reserve
+
+
+class AskStore(Exception):
+    """Raised by a handler that needs to know a message this node has never seen: decided again with the answer."""
+
+    def __init__(self, msg_id: int) -> None:
+        super().__init__(msg_id)
+        self.msg_id = msg_id

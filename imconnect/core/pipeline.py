@@ -1,0 +1,151 @@
+"""Decide, commit, act: the queue of outcomes between the handlers and everything that may be seen outside.
+
+Batches form by themselves: what is decided while a commit is under way is the next batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from imconnect.core.outcome import Outcome
+from imconnect.core.ports import Outbox
+from imconnect.errors import Unavailable
+from imconnect.events.values import Event
+from imconnect.observe.metrics import Metrics
+
+_log = Logger()
+
+#: Outcomes per commit: a flood must not make one reactor turn endless.
+BATCH = 4096
+#: In place of the number of a batch's first event: it is not in the log.
+FAILED = -1
+
+Act = Callable[[Sequence[Outcome], int], None]
+Fail = Callable[[Sequence[Outcome]], None]
+
+
+class Pipeline:
+    """One commit under way at most; batches act in the order in which they were decided."""
+
+    def __init__(self, clock: IReactorTime, outbox: Outbox, metrics: Metrics, act: Act, fail: Fail) -> None:
+        self._clock = clock
+        self._outbox = outbox
+        self._metrics = metrics
+        self._act = act
+        self._fail = fail
+        self._open: list[Outcome] = []
+        self._scheduled = False
+        self._committing = False
+        #: Batches whose fate is known, in order: only `_act_in_order` takes them, however deep the callbacks nest.
+        self._decided: deque[tuple[list[Outcome], int]] = deque()
+        self._acting = False
+        self._idle: list[Deferred[None]] = []
+        #: Events decided and not durable yet.
+        self.events = 0
+        #: The highest number that is durable.
+        self.last = 0
+        #: False after a commit failed, until one succeeds: sends are being refused.
+        self.healthy = True
+
+    def put(self, outcome: Outcome) -> None:
+        """Decided. Committed at the end of this reactor turn, or when the commit under way returns."""
+        self._open.append(outcome)
+        self.events += len(outcome.events)
+        if not self._scheduled and not self._committing:
+            self._scheduled = True
+            self._clock.callLater(0, self._turn_ended)
+
+    def idle(self) -> Deferred[None]:
+        """Fires when nothing is waiting to be committed or to act."""
+        waiter: Deferred[None] = Deferred()
+        if self._open or self._committing or self._acting:
+            self._idle.append(waiter)
+        else:
+            waiter.callback(None)
+        return waiter
+
+    def probe(self) -> None:
+        """After a failed commit: see whether the log takes writes again, without risking anybody's message."""
+        if not self.healthy and not self._committing and not self._open:
+            self._outbox.reserve(0).addCallbacks(self._is_healthy, lambda failure: None if failure.check(Unavailable) else failure)
+
+    def _turn_ended(self) -> None:
+        self._scheduled = False
+        self._commit()
+        self._act_in_order()
+
+    def _commit(self) -> None:
+        while self._open and not self._committing:
+            batch, self._open = self._open[:BATCH], self._open[BATCH:]
+            events = [event for outcome in batch for event in outcome.events]
+            reserve = max(outcome.reserve for outcome in batch)
+            if not events and not reserve:
+                self._decided.append((batch, 0))
+                continue
+            self._committing = True
+            self._write(events, reserve).addCallbacks(
+                self._durable,
+                self._failed,
+                callbackArgs=(batch, len(events), self._clock.seconds()),
+                errbackArgs=(batch, len(events)),
+            )
+
+    def _write(self, events: list[Event], reserve: int) -> Deferred[int]:
+        if not reserve:
+            return self._outbox.append(events)
+        # One after the other: were both under way, the events could become durable and be refused all the same.
+        reserved: Deferred[None] = self._outbox.reserve(reserve)
+        return reserved.addCallback(lambda _: self._outbox.append(events) if events else succeed(1))
+
+    def _durable(self, first: int, batch: list[Outcome], events: int, started: float) -> None:
+        if events:
+            self.last = first + events - 1
+            self._metrics.observe_commit(events, self._clock.seconds() - started)
+        self._is_healthy()
+        self._returned(batch, first, events)
+
+    def _failed(self, failure: Failure, batch: list[Outcome], events: int) -> None:
+        self._metrics.commits_failed += 1
+        if not failure.check(Unavailable):
+            _log.failure("a commit failed in a way it should not", failure)
+        if self.healthy:
+            self.healthy = False
+            _log.error("the outbox takes no writes, sends are refused: {why}", why=failure.getErrorMessage())
+        self._returned(batch, FAILED, events)
+
+    def _returned(self, batch: list[Outcome], first: int, events: int) -> None:
+        self._committing = False
+        self.events -= events
+        self._decided.append((batch, first))
+        # The next batch is handed over before this one acts: the disk must not wait for the sockets.
+        self._commit()
+        self._act_in_order()
+
+    def _act_in_order(self) -> None:
+        if self._acting:
+            return
+        self._acting = True
+        try:
+            while self._decided:
+                batch, first = self._decided.popleft()
+                if first == FAILED:
+                    self._fail(batch)
+                else:
+                    self._act(batch, first)
+        finally:
+            self._acting = False
+        if not self._open and not self._committing:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)
+
+    def _is_healthy(self, _: object = None) -> None:
+        if not self.healthy:
+            self.healthy = True
+            _log.info("the outbox takes writes again")

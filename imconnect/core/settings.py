@@ -1,0 +1,49 @@
+"""What the core is told at start. Plain numbers; `tap.py` fills them from the configuration."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Profile:
+    """The rows of the profile table that the core and the handlers need (architecture.md 6)."""
+
+    #: `ImProtoResponse.code` of a success.
+    success: int = 0
+    #: Milliseconds since 1970 at which message ids start counting.
+    epoch: int = 1704067200000
+
+
+SEED = Profile()
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Limits and times of a node: seconds where nothing else is said (interface.md section 2)."""
+
+    profile: Profile = SEED
+    delays: tuple[float, ...] = (5.0, 30.0, 300.0)
+    give_up: float = 30.0
+    commands_per_second: int = 2000
+    burst: int = 10000
+    pending_commands: int = 1024
+    outgoing_bytes: int = 1048576
+    connections_per_user: int = 10
+    unacknowledged: int = 1000
+    unacknowledged_total: int = 100000
+    recent_rows: int = 500000
+    dedupe_window: float = 3600.0
+    business_lag: float = 300.0
+    withdraw_window: float = 120.0
+    backfill_timeout: float = 5.0
+    outbox_max_events: int = 1000000
+    #: Look-ups in the store per second and session, for messages that this node does not know.
+    lookups_per_second: int = 10
+    #: Messages per page of a backfill.
+    page: int = 100
+    #: Seconds between two rounds of the watch, and how long a message is owed before it looks.
+    watch_interval: float = 5.0
+    #: Clients told to leave per second, and the seconds by which everybody has been told.
+    drain_rate: float = 200.0
+    drain_deadline: float = 30.0
