@@ -1,0 +1,8 @@
+"""The life of the process: parts started one after another, stopped in reverse, and a process that really ends."""
+
+from __future__ import annotations
+
+from imconnect.service.ending import ProcessEnd
+from imconnect.service.ordered import OrderedService, Part
+
+__all__ = ["OrderedService", "Part", "ProcessEnd"]
