@@ -1,0 +1,55 @@
+# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | clean
+
+PYTHON = python3
+URL = ws://127.0.0.1:10001/websocket
+TESTS = tests
+ARGS =
+
+.DEFAULT_GOAL := help
+.PHONY: help run chat test lint proto docs clean
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+PACKAGING = setup.cfg pyproject.toml .ci/venv
+
+help:
+	@sed -n '1s/^# //p' Makefile
+
+# One stamp per set of extras; a changed setup.cfg installs again.
+.venv/.run: $(PACKAGING)
+	@.ci/venv $(PYTHON)
+	@echo "installing imconnect into .venv (once)"
+	@.venv/bin/pip install --quiet -e .
+	@touch $@
+
+.venv/.test .venv/.dev: .venv/.%: .venv/.run
+	@.venv/bin/pip install --quiet -e '.[$*]'
+	@touch $@
+
+run: .venv/.run
+	@echo "imconnect starts; Ctrl-C stops it. Two more terminals for two people:"
+	@echo "  make chat USER=1001 TO=1002"
+	@echo "  make chat USER=1002 TO=1001"
+	@echo "health, metrics, console: http://127.0.0.1:10002/   data: ./var"
+	@exec .venv/bin/twistd -n --pidfile= imconnect $(ARGS)
+
+chat: .venv/.run
+	@test -n "$(USER)" -a -n "$(TO)" || { echo "usage: make chat USER=1001 TO=1002" >&2; exit 2; }
+	@exec .venv/bin/imconnect chat $(URL) $(USER) --to $(TO)
+
+test: .venv/.test
+	@.venv/bin/python .ci/trial $(TESTS)
+
+lint: .venv/.dev
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+proto: .venv/.dev
+	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. imconnect/wire/im.proto
+
+docs: .venv/.run
+	.venv/bin/python -m imconnect.config.doc > docs/configuration.md
+
+clean:
+	rm -rf .venv build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache twisted/plugins/dropin.cache
+	find imconnect tests twisted -name __pycache__ -prune -exec rm -rf {} +
