@@ -144,9 +144,9 @@ class Connection:
     def _connect(self) -> None:
         self._timer = None
         self._enter(State(Phase.CONNECTING))
-        self._attempt = self._endpoint.connect(self._factory)
-        self._attempt.addCallbacks(self._reached, self._unreached)
-        self._attempt.addErrback(lambda failure: _log.failure("connecting failed", failure))
+        attempt = self._attempt = self._endpoint.connect(self._factory)
+        attempt.addCallbacks(self._reached, self._unreached)
+        attempt.addErrback(lambda failure: _log.failure("connecting failed", failure))
 
     def _reached(self, link: ClientProtocol) -> None:
         # In memory the handshake may be done, or over, before this is called.
@@ -160,6 +160,9 @@ class Connection:
 
     def _opened(self, link: ClientProtocol) -> None:
         self.link = link
+        if self.ended is not None:
+            link.leave()
+            return
         self._online_since = self._reactor.seconds()
         self._owner.connection_opened(link)
         self._enter(State(Phase.ONLINE))
