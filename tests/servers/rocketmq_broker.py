@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from imconnect.rocketmq import frames
 from imconnect.rocketmq.codes import Request, Response
@@ -157,9 +158,14 @@ class DevBroker:
         """Create it and wait until the name server routes it."""
         deadline = time.monotonic() + 60 if deadline is None else deadline
         fields = {
-            **{"topic": topic, "defaultTopic": "TBW102", "perm": "6", "order": "false"},
-            **{"readQueueNums": str(queues), "writeQueueNums": str(queues)},
-            **{"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0"},
+            "topic": topic,
+            "defaultTopic": "TBW102",
+            "readQueueNums": str(queues),
+            "writeQueueNums": str(queues),
+            "perm": "6",
+            "topicFilterType": "SINGLE_TAG",
+            "topicSysFlag": "0",
+            "order": "false",
         }
         call(self.address, Request.CREATE_TOPIC, fields)
         asked = {"topic": topic, "acceptStandardJsonOnly": "true"}
@@ -201,8 +207,9 @@ class DevBroker:
         self.stop()
         return self.start()
 
-    def __enter__(self) -> DevBroker:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
