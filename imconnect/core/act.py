@@ -80,10 +80,7 @@ class Act:
         session = outcome.session
         if session is None:
             return
-        session.pending -= 1
-        if session.paused and session.pending <= self._settings.pending_commands // 2:
-            session.paused = False
-            session.link.resume()
+        session.answered(self._settings.pending_commands)
         original = outcome.repeats
         if original is not None:
             refused = original.state is State.FAILED

@@ -43,6 +43,7 @@ class Backfill:
         delivery: Delivery,
         background: Background,
         slow: Callable[[Session], None],
+        bug: Callable[[Session], None],
     ) -> None:
         self._clock = clock
         self._now_ms = now_ms
@@ -53,6 +54,7 @@ class Backfill:
         self._delivery = delivery
         self._background = background
         self._slow = slow
+        self._bug = bug
         self._watching = False
         #: When the oldest message was accepted that somebody online is owed; None where there is none.
         self.oldest_owed: int | None = None
@@ -92,6 +94,9 @@ class Backfill:
             await self._until_nothing_is_owed(session)
         except Unavailable as error:
             self._store_is_away(error)
+        except Exception:
+            _log.failure("a backfill failed")
+            self._bug(session)
         finally:
             session.backfilling = False
         if session.stage is Stage.BEHIND:

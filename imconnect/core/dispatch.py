@@ -21,8 +21,6 @@ _log = Logger()
 
 FLOOD = 4008
 INTERNAL_ERROR = 1011
-#: A connection that is this many times over its burst is closed.
-FLOOD_FACTOR = 10
 
 
 class Dispatch:
@@ -53,14 +51,14 @@ class Dispatch:
     def receive(self, session: Session, payloads: Sequence[bytes]) -> None:
         """All binary messages of one read."""
         settings = self._settings
-        left = session.spend(len(payloads), self._clock.seconds(), settings.commands_per_second, settings.burst)
-        over = min(len(payloads), int(-left)) if left < 0 else 0
+        now = self._clock.seconds()
+        allowed = session.spend(len(payloads), now, settings.commands_per_second, settings.burst)
         for index, payload in enumerate(payloads):
             if session.stage is Stage.ENDED:
                 return
             try:
                 request = decode(payload)
-                if over and index >= len(payloads) - over:
+                if index >= allowed:
                     raise CommandError(429, "too many commands", "flood")
                 if type(request) is not KeepAlive:
                     self._decide(session, request, NotAsked)
@@ -70,7 +68,7 @@ class Dispatch:
                 self._end(session, error.code, error.reason)
             except Exception:
                 self._bug(session)
-        if left < -(FLOOD_FACTOR - 1) * settings.burst:
+        if session.flood < 0:
             self._end(session, FLOOD, "flood")
         elif session.pending > settings.pending_commands and not session.paused:
             session.paused = True
@@ -112,7 +110,7 @@ class Dispatch:
         except Unavailable:
             stored = None
         finally:
-            session.pending -= 1
+            session.answered(self._settings.pending_commands)
         if session.stage is Stage.ENDED:
             return
         try:

@@ -97,6 +97,7 @@ class Node:
             delivery=self.delivery,
             background=self.background,
             slow=self.slow,
+            bug=self._bug,
         )
         self._act = Act(
             settings=settings,
@@ -106,7 +107,7 @@ class Node:
             delivery=self.delivery,
             backfill=self.backfill,
             metrics=metrics,
-            bug=lambda session: self.end(session, INTERNAL_ERROR, "internal error"),
+            bug=self._bug,
         )
         context = Context(
             settings=settings,
@@ -221,6 +222,9 @@ class Node:
     def backlog(self) -> int:
         """Events that the queue has not taken yet, those being committed included."""
         return self.relay.backlog + self.pipeline.events
+
+    def _bug(self, session: Session) -> None:
+        self.end(session, INTERNAL_ERROR, "internal error")
 
     def _durable(self, batch: Sequence[Outcome], first: int) -> None:
         self.relay.durable(self.pipeline.last)

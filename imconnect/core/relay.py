@@ -59,6 +59,8 @@ class Relay:
         #: Everything up to this number was read; everything up to `_last` is durable.
         self._read = 0
         self._last = 0
+        #: Events read and not settled yet, in all lanes.
+        self._buffered = 0
         self._reading = False
         self._stopped = False
         #: (number, seconds) of what became durable, one per second at most: how old is the oldest.
@@ -85,7 +87,7 @@ class Relay:
     @property
     def backlog(self) -> int:
         """Events that are durable and not in the queue yet."""
-        return self._last - self._read + sum(len(lane.entries) for lane in self._lanes.values())
+        return self._last - self._read + self._buffered
 
     @property
     def position(self) -> int:
@@ -113,7 +115,7 @@ class Relay:
     def _read_on(self) -> None:
         if self._reading or self._stopped or self._read >= self._last:
             return
-        if sum(len(lane.entries) for lane in self._lanes.values()) < AHEAD:
+        if self._buffered < AHEAD:
             self._reading = True
             self._background.run(self._read_some(), "relay")
 
@@ -139,6 +141,7 @@ class Relay:
             number = self._producer.lane(entry[1])
             if entry[0] > done.get(number, 0):
                 self._lanes.setdefault(number, Lane()).entries.append(entry)
+                self._buffered += 1
         if entries:
             self._read = entries[-1][0]
         for number, lane in self._lanes.items():
@@ -166,6 +169,7 @@ class Relay:
             taken = 0
         for _ in range(taken):
             lane.entries.popleft()
+        self._buffered -= taken
         if taken:
             self.sent += taken
             self._done(number, lane, batch[taken - 1][0])

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: How many acknowledged ids a session remembers, so that a lagging store does not show them again.
 ACKNOWLEDGED = 1000
+#: A client this many times over what it may send is not answered but closed.
+FLOOD = 10
 
 
 class Stage(Enum):
@@ -33,6 +35,7 @@ class Session:
     __slots__ = (
         "acknowledged",
         "backfilling",
+        "flood",
         "identity",
         "link",
         "lookups",
@@ -73,6 +76,7 @@ class Session:
         self.pending = 0
         self.paused = False
         self.tokens = burst
+        self.flood = FLOOD * burst
         self.tokens_at = now
         self.lookups = 0
         self.lookups_at = now
@@ -110,11 +114,21 @@ class Session:
         if len(self.acknowledged) > ACKNOWLEDGED:
             del self.acknowledged[next(iter(self.acknowledged))]
 
-    def spend(self, commands: int, now: float, rate: float, burst: float) -> float:
-        """Take this many commands from the bucket; -> what is left, negative when over the limit."""
-        self.tokens = min(burst, self.tokens + (now - self.tokens_at) * rate) - commands
-        self.tokens_at = now
-        return self.tokens
+    def spend(self, commands: int, now: float, rate: float, burst: float) -> int:
+        """How many of these commands are within the limit."""
+        elapsed, self.tokens_at = now - self.tokens_at, now
+        tokens = min(burst, self.tokens + elapsed * rate)
+        allowed = min(commands, int(tokens))
+        self.tokens = tokens - allowed
+        self.flood = min(FLOOD * burst, self.flood + elapsed * FLOOD * rate) - commands
+        return allowed
+
+    def answered(self, bound: int) -> None:
+        """One request less that waits; goes on reading where that was paused."""
+        self.pending -= 1
+        if self.paused and self.pending <= bound // 2:
+            self.paused = False
+            self.link.resume()
 
     def may_look_up(self, now: float, per_second: int) -> bool:
         """Whether one more question to the store is within the limit."""

@@ -31,6 +31,7 @@ def acknowledge(
     if known.state is State.PENDING or known.receiver != session.user:
         return ignore(context, "not_receiver")
     if known.state >= request.status:
+        session.acknowledge(request.msg_id)
         return ignore(context, "repeated")
     event = Acknowledged(
         request.msg_id, known.client_msg_id, known.sender, session.user, request.status, context.now_ms()
