@@ -1,0 +1,248 @@
+"""The thread that writes the SQLite outbox: everything that waits goes into one transaction (group commit)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from threading import Event as Signal
+from threading import Lock, Thread
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from imconnect.backends.outbox_schema import PAGE_BYTES
+from imconnect.backends.threads import Reactor
+from imconnect.errors import Damaged, Unavailable
+
+_log = Logger()
+
+#: The WAL is copied into the file each time about this much was written to it.
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+#: Batches that leave the log in one transaction: a bounded piece, because appends wait meanwhile.
+TRIM_BATCHES = 64
+#: How long an answer may wait until it is certain that a failed commit left nothing (seconds).
+FENCE_SECONDS = 5.0
+
+_INSERT = "INSERT INTO outbox_batch (position, count, created, events) VALUES (?, ?, ?, ?)"
+_DONE = "INSERT OR REPLACE INTO outbox_lane (lane, position) VALUES (?, ?)"
+_STATE = "INSERT OR REPLACE INTO outbox_state (name, value) VALUES (?, ?)"
+_TRIM = """
+DELETE FROM outbox_batch WHERE position IN
+(SELECT position FROM outbox_batch WHERE position < ?1 AND position + count <= ?1 ORDER BY position LIMIT ?2)
+"""
+_UNWRITE = "DELETE FROM outbox_batch WHERE position > ?"
+_BUMP = "INSERT INTO outbox_state (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+
+# After these the commit record surely is not in the WAL. After any other error it may be: an fsync that failed leaves
+# it there for whoever reads the file after a crash.
+_NOTHING_WRITTEN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
+
+Statement = tuple[str, Sequence[Sequence[Any]]]
+#: What a Deferred fires with; an exception is an errback.
+Result = tuple[Deferred[Any], Any]
+
+
+class Append(NamedTuple):
+    """A batch: packed already, numbered by the writer."""
+
+    deferred: Deferred[int]
+    blob: bytes
+    size: int  # events
+    created: int
+
+
+class Write(NamedTuple):
+    """Any other statement that somebody waits for."""
+
+    deferred: Deferred[None]
+    statement: Statement
+
+
+class Report(NamedTuple):
+    """What the reactor hears of one transaction."""
+
+    results: Sequence[Result]
+    failed: bool
+    checkpoint: bool  # the WAL has grown
+    more: bool  # a failed transaction left positions, or there is more to trim
+
+
+class Writer:
+    """One thread, one connection. `put` and `stop` are called by the reactor, `report` is called on it."""
+
+    def __init__(self, reactor: Reactor, path: str, sync: str, last: int, report: Callable[[Report], None]) -> None:
+        self._reactor = reactor
+        self._path = path
+        self._sync = sync
+        self._last = last
+        self._report = report
+        self._queue: SimpleQueue[Append | Write | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="outbox-writer", daemon=True)
+        self._ready: Deferred[None] = Deferred()
+        self._ended: Deferred[None] = Deferred()
+        self._stopping = Signal()
+        #: Held during each transaction; who resets the WAL takes it, so that neither runs into SQLite's busy wait.
+        self.gate = Lock()
+        #: Everything below may leave the log; set by the reactor.
+        self.below = 0
+        self._trimmed = 0
+        self._done: deque[Mapping[int, int]] = deque()
+        self._positions: dict[int, int] = {}  # not written yet
+        self._grown = 0
+        self._failing = False
+        self._db: sqlite3.Connection
+
+    def start(self) -> Deferred[None]:
+        """Fires when the connection is open. Errback: Damaged."""
+        self._thread.start()
+        return self._ready
+
+    def put(self, call: Append | Write | None) -> None:
+        """Write this, in the order of the calls. None: nothing but what waits anyway (positions, trimming)."""
+        self._queue.put(call)
+
+    def done(self, positions: Mapping[int, int]) -> None:
+        """Written with the next transaction, whatever it is for."""
+        self._done.append(positions)
+
+    def stop(self) -> Deferred[None]:
+        """Fires when everything put before is finished and the connection is closed."""
+        self._stopping.set()
+        self._queue.put(None)
+        return self._ended.addCallback(lambda _: self._thread.join())  # it ends right behind the call that fired this
+
+    def _run(self) -> None:
+        try:
+            self._db = self._connect()
+        except sqlite3.Error as error:
+            self._reactor.callFromThread(self._ready.errback, Damaged(self._path, str(error)))
+            return
+        self._reactor.callFromThread(self._ready.callback, None)
+        stopping = False
+        while not stopping:
+            calls = self._take()
+            stopping = self._stopping.is_set() and self._queue.empty()
+            self._transact(calls)
+        self._db.close()
+        self._reactor.callFromThread(self._ended.callback, None)
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None)
+        db.execute(f"PRAGMA synchronous = {self._sync}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        return db
+
+    def _take(self) -> list[Append | Write | None]:
+        """Everything that waits, at least one call."""
+        calls = [self._queue.get()]
+        try:
+            while True:
+                calls.append(self._queue.get_nowait())
+        except Empty:
+            return calls
+
+    def _transact(self, calls: Sequence[Append | Write | None]) -> None:
+        while self._done:
+            self._positions.update(self._done.popleft())
+        statements, results, last = self._plan(calls)
+        below = self.below
+        trims = None in calls and below > self._trimmed
+        if trims:
+            statements += [(_STATE, [("last", last)]), (_TRIM, [(below, TRIM_BATCHES)])]
+        if not statements:
+            return
+        more = failed = False
+        try:
+            deleted = self._commit(statements)
+        except Exception as error:  # a bug too must reach those who wait, and leave this thread alive
+            failed = more = True
+            self._undo(error)
+            why = Unavailable(f"outbox: {error}") if isinstance(error, sqlite3.Error) else error
+            results = [(call.deferred, why) for call in calls if call is not None]
+        else:
+            self._last = last
+            self._positions.clear()
+            if trims:
+                more = deleted == TRIM_BATCHES
+                self._trimmed = self._trimmed if more else below
+            self._recovered()
+        # A full disk may have room again once the WAL is reset.
+        checkpoint = self._grown > CHECKPOINT_BYTES or failed
+        if checkpoint:
+            self._grown = 0
+        self._reactor.callFromThread(self._report, Report(results, failed, checkpoint, more))
+
+    def _plan(self, calls: Sequence[Append | Write | None]) -> tuple[list[Statement], list[Result], int]:
+        last = self._last
+        rows: list[tuple[int, int, int, bytes]] = []
+        results: list[Result] = []
+        others: list[Statement] = []
+        for call in calls:
+            if isinstance(call, Append):
+                rows.append((last + 1, call.size, call.created, call.blob))
+                results.append((call.deferred, last + 1))
+                last += call.size
+            elif call is not None:
+                others.append(call.statement)
+                results.append((call.deferred, None))
+        statements: list[Statement] = [(_INSERT, rows)] if rows else []
+        if self._positions:
+            statements.append((_DONE, list(self._positions.items())))
+        self._grown += sum(len(row[3]) for row in rows) + PAGE_BYTES * (len(rows) + len(others) + 1)
+        return statements + others, results, last
+
+    def _commit(self, statements: Sequence[Statement]) -> int:
+        """Write all or nothing. Returns how many rows the last statement changed."""
+        changed = 0
+        # One statement is a transaction of its own: each further call into SQLite may wait for the interpreter's lock.
+        alone = sum(len(rows) for _, rows in statements) == 1
+        with self.gate:
+            if not alone:
+                self._db.execute("BEGIN IMMEDIATE")
+            for sql, rows in statements:
+                changed = self._db.executemany(sql, rows).rowcount
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
+        return changed
+
+    def _undo(self, error: Exception) -> None:
+        """Make sure that nothing of a failed transaction is in the log, now or after a crash."""
+        if not self._failing:
+            self._failing = True
+            _log.error("outbox {path} cannot be written: {error}", path=self._path, error=str(error))
+        self._rollback()
+        if _surely_nothing(error):
+            return
+        # The next transaction is written over the failed one in the WAL, so one that says nothing takes its place.
+        deadline = monotonic() + FENCE_SECONDS
+        while True:
+            try:
+                self._commit([(_UNWRITE, [(self._last,)]), (_STATE, [("last", self._last)]), (_BUMP, [("fence",)])])
+                return
+            except sqlite3.Error:
+                self._rollback()
+                if monotonic() > deadline:
+                    break
+                sleep(0.1)
+        _log.critical("outbox {path}: refused events after {last} may come back", path=self._path, last=self._last)
+
+    def _rollback(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:  # the transaction has ended all the same
+            _log.error("outbox {path}: rollback: {error}", path=self._path, error=str(error))
+
+    def _recovered(self) -> None:
+        if self._failing:
+            self._failing = False
+            _log.info("outbox {path} can be written again", path=self._path)
+
+
+def _surely_nothing(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code == sqlite3.SQLITE_IOERR_WRITE or code & 0xFF in _NOTHING_WRITTEN
