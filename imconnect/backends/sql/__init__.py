@@ -1,0 +1,1 @@
+"""The database that business keeps, through SQLAlchemy Core: SQLite and MariaDB/MySQL."""

@@ -1,0 +1,72 @@
+"""The multi-row statements. They are text, because a driver's own batching (PyMySQL) knows `VALUES (...)` only when
+nothing but `ON DUPLICATE KEY` follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Table, TextClause, delete, text, tuple_
+
+from imconnect.backends.sql import schema
+
+_T = TypeVar("_T")
+
+#: Keys per statement: SQLite and the optimizer of MariaDB take several times that.
+CHUNK = 500
+
+
+def pieces(keys: Collection[_T]) -> Iterator[Sequence[_T]]:
+    """In the order of the keys, at most CHUNK at a time."""
+    rows = sorted(keys)  # type: ignore[type-var]
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
+
+
+class Writes:
+    """Insert statements of one dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self._sqlite = dialect == "sqlite"
+        self.message = self._insert(schema.message)
+        self.new_session = self._insert(schema.session)
+        self.session = self._replace(schema.session, ("last_msg_id", "last_msg_time", "unread_count"))
+        self.offline = self._leave(schema.offline)
+        self.early = self._leave(schema.early)
+        self.notice = self._leave(schema.notice)
+
+    def _insert(self, table: Table, then: str = "") -> TextClause:
+        names = [column.name for column in table.columns]
+        values = ", ".join(f":{name}" for name in names)
+        return text(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}){then}")
+
+    def _replace(self, table: Table, columns: Sequence[str]) -> TextClause:
+        """Rows that exist get these columns."""
+        if self._sqlite:
+            key = ", ".join(table.primary_key.columns.keys())
+            changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+            return self._insert(table, f" ON CONFLICT ({key}) DO UPDATE SET {changes}")
+        changes = ", ".join(f"{name} = VALUES({name})" for name in columns)
+        return self._insert(table, f" ON DUPLICATE KEY UPDATE {changes}")
+
+    def _leave(self, table: Table) -> TextClause:
+        """Rows that exist stay as they are."""
+        if self._sqlite:
+            return self._insert(table, " ON CONFLICT DO NOTHING")
+        name = table.primary_key.columns.keys()[0]
+        return self._insert(table, f" ON DUPLICATE KEY UPDATE {name} = {table.name}.{name}")
+
+
+def insert(connection: Connection, statement: TextClause, rows: Iterable[Mapping[str, Any]]) -> None:
+    """All rows with one statement, or none."""
+    values = list(rows)
+    if values:
+        connection.execute(statement, values)
+
+
+def delete_keys(connection: Connection, table: Table, keys: Collection[Any]) -> None:
+    """Delete the rows with these primary keys."""
+    columns = tuple(table.primary_key.columns)
+    for piece in pieces(keys):
+        chosen = columns[0].in_(piece) if len(columns) == 1 else tuple_(*columns).in_(piece)
+        connection.execute(delete(table).where(chosen))

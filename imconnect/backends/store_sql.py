@@ -1,0 +1,93 @@
+"""What business keeps in a database (SQLite, MariaDB/MySQL), and what the gateway reads of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Engine, Row
+from twisted.internet.defer import Deferred, succeed
+
+from imconnect.backends.sql import queries
+from imconnect.backends.sql.engine import WRITES
+from imconnect.backends.sql.errors import translated
+from imconnect.backends.sql.unit import SqlUnit, message_of
+from imconnect.backends.sql.writes import Writes, pieces
+from imconnect.model import Overdue, Owed, Stored, Withdrawal
+
+_T = TypeVar("_T")
+
+
+class Pool(Protocol):
+    """Threads for what blocks (`backends.threads.Pool`)."""
+
+    def run(self, f: Callable[..., _T], /, *args: Any) -> Deferred[_T]:
+        """Call it on a thread; fires on the reactor thread."""
+
+
+class SqlStore:
+    """`business.store.Store` on an engine whose schema is in place (`sql.migrate.ensure_schema`)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writes = Writes(engine.dialect.name)
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlUnit]:
+        with translated(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITES: True})
+            with connection.begin():
+                yield SqlUnit(connection, self._writes)
+
+
+class SqlPendingStore:
+    """`core.ports.PendingStore`. Each call runs on the pool; a database that is away or older is Unavailable."""
+
+    def __init__(self, engine: Engine, pool: Pool) -> None:
+        self._engine = engine
+        self._pool = pool
+
+    def owed(self, user: int, after: int, limit: int) -> Deferred[Sequence[Owed]]:
+        return self._pool.run(self._owed, user, after, limit)
+
+    def known(self, msg_ids: Collection[int]) -> Deferred[set[int]]:
+        return self._pool.run(self._known, msg_ids)
+
+    def overdue(self, users: Collection[int], before: int, per_user: int) -> Deferred[Sequence[Overdue]]:
+        return self._pool.run(self._overdue, users, before, per_user)
+
+    def find(self, msg_id: int) -> Deferred[Stored | None]:
+        return self._pool.run(self._find, msg_id)
+
+    def notices(self, user: int, since: int, limit: int) -> Deferred[Sequence[Withdrawal]]:
+        return self._pool.run(self._notices, user, since, limit)
+
+    def close(self) -> Deferred[None]:
+        """The engine is its maker's to dispose of: business may still write to it."""
+        return succeed(None)
+
+    def _read(self, statement: queries.Rows) -> Sequence[Row[Any]]:
+        with translated(), self._engine.connect() as connection:
+            return connection.execute(statement).all()
+
+    def _owed(self, user: int, after: int, limit: int) -> list[Owed]:
+        return [message_of(row).as_owed() for row in self._read(queries.owed(user, after, limit))]
+
+    def _known(self, msg_ids: Collection[int]) -> set[int]:
+        return {row[0] for ids in pieces(set(msg_ids)) for row in self._read(queries.known(ids))}
+
+    def _overdue(self, users: Collection[int], before: int, per_user: int) -> list[Overdue]:
+        found = [
+            Overdue(*tuple(row)) for some in pieces(set(users)) for row in self._read(queries.overdue(some, before, per_user))
+        ]
+        found.sort(key=lambda row: (row.created, row.msg_id))
+        return found
+
+    def _find(self, msg_id: int) -> Stored | None:
+        rows = self._read(queries.find(msg_id))
+        return message_of(rows[0]).as_stored() if rows else None
+
+    def _notices(self, user: int, since: int, limit: int) -> list[Withdrawal]:
+        rows = self._read(queries.notices(user, since, limit))
+        return [Withdrawal(row.msg_id, row.from_id, row.user_id) for row in reversed(rows)]
