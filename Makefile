@@ -4,6 +4,8 @@ PYTHON = python3
 URL = ws://127.0.0.1:10001/websocket
 TESTS = tests
 ARGS =
+# The shell has a USER of its own, which is not meant.
+WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
 .PHONY: help run chat test lint proto docs clean
@@ -34,8 +36,8 @@ run: .venv/.run
 	@exec .venv/bin/twistd -n --pidfile= imconnect $(ARGS)
 
 chat: .venv/.run
-	@test -n "$(USER)" -a -n "$(TO)" || { echo "usage: make chat USER=1001 TO=1002" >&2; exit 2; }
-	@exec .venv/bin/imconnect chat $(URL) $(USER) --to $(TO)
+	@test -n "$(WHO)" -a -n "$(TO)" || { echo "usage: make chat USER=1001 TO=1002" >&2; exit 2; }
+	@exec .venv/bin/imconnect chat $(URL) $(WHO) --to $(TO)
 
 test: .venv/.test
 	@.venv/bin/python .ci/trial $(TESTS)

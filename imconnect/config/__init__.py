@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 from imconnect.config.rules import check_rules, unsupported
 from imconnect.config.sources import (
     ENVIRONMENT,
@@ -23,7 +25,7 @@ from imconnect.config.structure import masked, structure
 from imconnect.config.tree import Config
 from imconnect.errors import ConfigError
 
-__all__ = ["Config", "find_config", "load", "masked", "parse_override", "unsupported"]
+__all__ = ["Config", "find_config", "load", "masked", "parse_override", "printed", "unsupported"]
 
 #: Defaults that a profile changes.
 _PROFILES: Mapping[str, Mapping[str, Any]] = {"xzll": {"grpc": {"port": 9091}}}
@@ -59,6 +61,12 @@ def load(
         origin = _origin(error.key, origins)
         raise ConfigError(error.key, f"{error.message} ({origin})" if origin else error.message) from None
     return config
+
+
+def printed(config: Config) -> str:
+    """The configuration as YAML in the order of the documentation, secrets masked."""
+    text: str = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _paths(values: Mapping[str, Any], above: str = "") -> Iterable[str]:

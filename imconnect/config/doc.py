@@ -32,7 +32,7 @@ Ports: 0 takes any free one. Times are seconds, sizes bytes, unless the unit say
 
 
 def _sections(kind: type[Any], path: str, doc: str) -> Iterator[str]:
-    fields = attrs.fields(kind)
+    fields = attrs.fields(attrs.resolve_types(kind))
     inner = [field for field in fields if _is_section(field)]
     leaves = [field for field in fields if not _is_section(field)]
     if leaves:
@@ -61,10 +61,10 @@ def _default(field: attrs.Attribute[Any]) -> str:
 
 
 def _values(field: attrs.Attribute[Any]) -> str:
-    kinds = {"bool": "true, false", "int": "whole number", "float": "number", "str": "text"}
+    kinds = {bool: "true, false", int: "whole number", float: "number", str: "text"}
     limits = str(field.metadata["limits"]).replace("|", "\\|")
-    kind = kinds.get(str(field.type), "list")
-    return f"{kind}, {limits}" if limits and kind in ("int", "whole number", "number") else limits or kind
+    kind = kinds.get(field.type, "list") if field.type else ""
+    return f"{kind}, {limits}" if limits and kind in ("whole number", "number") else limits or kind
 
 
 def page() -> str:

@@ -1,0 +1,54 @@
+"""The command `imconnect`: what people do around a gateway. The gateway itself is `twistd imconnect`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from imconnect import __version__
+from imconnect.config import load, parse_override, printed, unsupported
+from imconnect.errors import ConfigError
+
+#: Command -> (module, name in it): imported when it is asked for, so that one does not wait for another's libraries.
+_COMMANDS = {
+    "chat": ("imconnect.cli.chat", "chat"),
+    "check-config": ("imconnect.cli.main", "check_config"),
+}
+
+
+class _LateGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=_LateGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="imconnect")
+def main() -> None:
+    """Tools around the imconnect gateway, which itself runs as `twistd -n imconnect`."""
+
+
+@click.command("check-config")
+@click.option("--env", default=None, help="ENV.yaml from ./configs, /etc/imconnect or the package (default: dev).")
+@click.option("--config", "path", default=None, help="Another file instead.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; may be repeated.")
+def check_config(env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
+    """Validate the configuration and print it as it would be used, secrets masked."""
+    try:
+        config = load(path, env, [parse_override(text) for text in settings], os.environ)
+        unsupported(config)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    click.echo(printed(config), nl=False)
