@@ -151,7 +151,7 @@ class Node:
             self.metrics.offline["restart"] += len(events)
             last = first + len(events) - 1
         self.pipeline.last = last
-        self.relay.start(last)
+        self.relay.start(last, len(await self._outbox.parked()))
         if rows:
             _log.info("{count} messages were open when the last process ended: offline now", count=len(rows))
 

@@ -68,10 +68,13 @@ class Relay:
         self._caught_up: list[Deferred[None]] = []
         self.sent = 0
         self.retries = 0
+        #: Events that the queue refused for good, those of earlier processes included.
+        self.parked = 0
         self.last_error = ""
 
-    def start(self, last: int) -> None:
+    def start(self, last: int, parked: int) -> None:
         """Go on where the outbox says that the relay was."""
+        self.parked = parked
         self._read = min(self._outbox.positions().values(), default=0)
         self.durable(last)
 
@@ -190,6 +193,7 @@ class Relay:
                 refused.append((number, event, answer.refused))
         if refused:
             await self._outbox.park(refused)
+            self.parked += len(refused)
             _log.error("{count} events were refused for good and are parked", count=len(refused))
         self._metrics.mq_sends["stored"] += settled - len(refused)
         self._metrics.mq_sends["refused"] += len(refused)

@@ -1,0 +1,223 @@
+"""The gateway, wired: configuration in, a service tree out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from twisted.application.service import IServiceCollection
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.components import Componentized
+
+from imconnect.backends import outbox_schema
+from imconnect.backends.auth_open import OpenAuthenticator
+from imconnect.backends.datadir import DataDir
+from imconnect.backends.outbox_sqlite import SqliteOutbox
+from imconnect.config import Config
+from imconnect.core.node import Node
+from imconnect.core.settings import Settings
+from imconnect.edge.http import make_site
+from imconnect.edge.settings import EdgeSettings
+from imconnect.edge.websocket import Factory
+from imconnect.events.seed import SEED
+from imconnect.handlers import HANDLERS
+from imconnect.handlers.refuse import refuse as refusal
+from imconnect.observe import logs, systemd
+from imconnect.observe.metrics import Metrics
+from imconnect.service import OrderedService, ProcessEnd
+from imconnect.tap.business import EmbeddedBusiness
+from imconnect.tap.listening import Listening, bind, passed_by_systemd
+from imconnect.tap.options import Options, refused
+from imconnect.tap.state import State
+
+_log = Logger()
+
+#: Seconds for what follows the drain when the process stops (interface.md section 7).
+AFTER_DRAIN = 5.0
+#: Seconds that a start may take to bring what an earlier process left into the database.
+RECOVERY = 600.0
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+class Gateway(OrderedService):
+    """`twistd imconnect`. Logs as configured from twistd's first line on."""
+
+    def __init__(self, reactor: Any, end: ProcessEnd, config: Config) -> None:
+        super().__init__(reactor, end.fail)
+        self._log = config.log
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        if isinstance(parent, Componentized):
+            logs.install(parent, self._log.format, self._log.level, sys.stdout if sys.stdout.isatty() else None)
+        super().setServiceParent(parent)
+
+
+def makeService(options: Options, reactor: Any = None) -> OrderedService:
+    """Checks everything that can be wrong and binds the ports; nothing runs yet, because twistd may fork after this."""
+    if reactor is None:
+        from twisted.internet import reactor
+    with refused():
+        return make_gateway(options.configuration, reactor)
+
+
+def make_gateway(config: Config, reactor: Any) -> OrderedService:
+    """The same from a configuration. Raises ConfigError or Damaged."""
+    folder = DataDir(config.data_dir)
+    outbox_schema.inspect(folder.file("outbox.db"))
+    websocket = passed_by_systemd("websocket") or bind(config.server.host, config.server.port, "server.port")
+    http = bind(config.http.host, config.http.port, "http.port")
+
+    metrics = Metrics()
+    business = EmbeddedBusiness(reactor, config, folder, now_ms)
+    outbox = SqliteOutbox(reactor, folder.file("outbox.db"), config.outbox.sync)
+    node = Node(
+        clock=reactor,
+        now_ms=now_ms,
+        settings=core_settings(config),
+        node_id=config.node.id,
+        outbox=outbox,
+        store=business.store,
+        producer=business.producer,
+        metrics=metrics,
+        handlers=HANDLERS,
+        refuse=refusal,
+        fits=lambda message: SEED.fits(message, config.rocketmq.producer.max_message_size),
+    )
+    business.tell_through(node)
+    factory = Factory(reactor, edge_settings(config), node, OpenAuthenticator(), metrics)
+    listening = Listening(reactor, websocket, factory)
+    state = State(node, outbox, factory, business, now_ms)
+    state.register(metrics)
+
+    end = ProcessEnd(reactor)
+    end.install(config.drain.deadline + AFTER_DRAIN)
+    service = Gateway(reactor, end, config)
+    service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
+    service.add("data_dir", _Folder(folder))
+    service.add("business", business, start_within=RECOVERY, stop_within=AFTER_DRAIN)
+    service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
+    service.add("relay", _Recovery(node), start_within=RECOVERY)
+    service.add("clients", _Clients(node, state, factory), stop_within=config.drain.deadline)
+    service.add("websocket", listening)
+    service.add("ready", _Ready(state, factory, listening))
+    return service
+
+
+def core_settings(config: Config) -> Settings:
+    """What the core is told."""
+    limits = config.limits
+    return Settings(
+        delays=tuple(config.retry.delays),
+        give_up=config.retry.give_up,
+        commands_per_second=limits.commands_per_second,
+        burst=limits.burst,
+        pending_commands=limits.pending_commands,
+        outgoing_bytes=limits.outgoing_bytes,
+        connections_per_user=limits.connections_per_user,
+        unacknowledged=limits.unacknowledged,
+        unacknowledged_total=limits.unacknowledged_total,
+        recent_rows=limits.recent_rows,
+        dedupe_window=limits.dedupe_window,
+        business_lag=limits.business_lag,
+        withdraw_window=limits.withdraw_window,
+        backfill_timeout=limits.backfill_timeout,
+        outbox_max_events=config.outbox.max_events,
+        drain_rate=config.drain.rate,
+        drain_deadline=config.drain.deadline,
+    )
+
+
+def edge_settings(config: Config) -> EdgeSettings:
+    """What the edge is told."""
+    limits = config.limits
+    return EdgeSettings(
+        path=config.server.path,
+        frame_bytes=limits.frame_bytes,
+        connections=limits.connections,
+        connections_per_ip=limits.connections_per_ip,
+        handshake_timeout=limits.handshake_timeout,
+        ping_interval=limits.ping_interval,
+        idle_timeout=limits.idle_timeout,
+        outgoing_bytes=limits.outgoing_bytes,
+    )
+
+
+class _Folder:
+    """The data_dir, taken before the fork and given back last."""
+
+    def __init__(self, folder: DataDir) -> None:
+        self._folder = folder
+
+    def start(self) -> None:
+        self._folder.write_pid()
+
+    def stop(self) -> None:
+        self._folder.release()
+
+
+class _Log:
+    """Opens the outbox and ends what an earlier process left open; closes it when everything else has stopped."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def start(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._node.recover())
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._node.stop())
+
+
+class _Recovery:
+    """What the log still held is in the database before anybody signs in."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def start(self) -> Deferred[None]:
+        return self._node.relay.caught_up()
+
+    def stop(self) -> None:
+        """The rest stays in the log."""
+
+
+class _Clients:
+    """The timers while clients are here, and the drain when they have to leave."""
+
+    def __init__(self, node: Node, state: State, factory: Factory) -> None:
+        self._node = node
+        self._state = state
+        self._factory = factory
+
+    def start(self) -> None:
+        self._node.start()
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._node.drain())
+
+
+class _Ready:
+    """Says to load balancers and to systemd that clients are taken, and no longer."""
+
+    def __init__(self, state: State, factory: Factory, listening: Listening) -> None:
+        self._state = state
+        self._factory = factory
+        self._listening = listening
+
+    def start(self) -> None:
+        self._state.phase = "ready"
+        self._factory.accepting = True
+        _log.info("ready: ws://{on.host}:{on.port}", on=self._listening)
+        systemd.notify("READY=1")
+
+    def stop(self) -> None:
+        self._state.phase = "draining"
+        self._factory.accepting = False
+        systemd.notify("STOPPING=1")
+        _log.info("stopping: clients are asked to leave")

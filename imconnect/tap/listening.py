@@ -1,0 +1,77 @@
+"""Ports bound before anything else, as plain sockets, so that a taken one is one line; accepted on last."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+
+from imconnect.errors import ConfigError
+
+BACKLOG = 1024
+#: The first descriptor that systemd passes.
+FIRST_PASSED = 3
+
+
+def bind(host: str, port: int, key: str) -> socket.socket:
+    """A bound socket. ConfigError naming `key`, host and port where it is taken or cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(BACKLOG)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error.strerror or error}"
+        raise ConfigError(key, f"{host}:{port} {what}") from error
+    bound.setblocking(False)
+    return bound
+
+
+def passed_by_systemd(name: str) -> socket.socket | None:
+    """The socket of this FileDescriptorName, or the only one, from socket activation; None without it."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    for index in range(count):
+        if count == 1 or (index < len(names) and names[index] == name):
+            passed = socket.socket(fileno=FIRST_PASSED + index)
+            passed.setblocking(False)
+            return passed
+    return None
+
+
+class Listening:
+    """A part of the service tree: accepts on a bound socket while it runs."""
+
+    def __init__(self, reactor: Any, bound: socket.socket, factory: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._bound: socket.socket | None = bound
+        self._factory = factory
+        self._port: IListeningPort | None = None
+        self.host, self.port = bound.getsockname()[:2]
+
+    def start(self) -> None:
+        bound, self._bound = self._bound, None
+        assert bound is not None
+        # The reactor works on a duplicate of the descriptor.
+        self._port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, self._factory)
+        bound.close()
+
+    def stop(self) -> Deferred[Any]:
+        if self._bound is not None:
+            self._bound.close()
+        port, self._port = self._port, None
+        stopped = port.stopListening() if port is not None else None
+        return stopped if stopped is not None else succeed(None)

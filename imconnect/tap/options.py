@@ -1,0 +1,65 @@
+"""The command line of `twistd imconnect` and `twistd imbusiness`, and mistakes in it as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, NoReturn
+
+import yaml
+from twisted.python import usage
+
+from imconnect.config import Config, load, masked, parse_override, unsupported
+from imconnect.errors import ConfigError, Damaged
+
+
+def refuse(error: Exception) -> NoReturn:
+    """One line on stderr, exit status 1."""
+    sys.stderr.write(" ".join(str(error).split()) + "\n")
+    raise SystemExit(1)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """A mistake of whoever runs us ends the process with one line instead of a traceback."""
+    try:
+        yield
+    except (ConfigError, Damaged) as error:
+        refuse(error)
+
+
+class Options(usage.Options):
+    """Where the configuration comes from."""
+
+    synopsis = "[--env dev|test|prod] [--config FILE] [--set key.path=VALUE]... [--check]"
+    optParameters: ClassVar[list[list[Any]]] = [
+        ["env", "e", None, "take ENV.yaml from ./configs, /etc/imconnect or the package (default dev, or IMCONNECT_ENV)"],
+        ["config", "c", None, "take this YAML file instead"],
+    ]
+    optFlags: ClassVar[list[list[Any]]] = [["check", None, "only validate, and print the effective configuration"]]
+    #: Defaults of this command where nobody says anything.
+    defaults_of_command: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overrides: list[tuple[str, str]] = []
+        self.configuration = Config()
+
+    def opt_set(self, text: str) -> None:
+        """override one key, as key.path=VALUE; the value is read as YAML. May be repeated."""
+        with refused():
+            self.overrides.append(parse_override(text))
+
+    opt_s = opt_set
+
+    def postOptions(self) -> None:
+        with refused():
+            self.configuration = load(
+                self["config"], self["env"], self.overrides, os.environ, self.defaults_of_command
+            )
+            unsupported(self.configuration)
+        if self["check"]:
+            yaml.safe_dump(masked(self.configuration), sys.stdout, sort_keys=False, allow_unicode=True)
+            raise SystemExit(0)
