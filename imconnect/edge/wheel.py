@@ -22,11 +22,15 @@ class Visited(Protocol):
         """Do what is due; -> ticks until the next visit."""
 
 
-class Wheel:
-    """Turns while anybody is on it. `now` counts ticks that really ran.
+#: Ticks that are made up for when the reactor was late.
+CATCH_UP = 8
 
-    A tick that could not run (the process was stopped, the machine asleep) is not made up for: during such time
-    nobody was listened to either, so it must not count as a peer's silence.
+
+class Wheel:
+    """Turns while anybody is on it. `now` counts ticks.
+
+    Of a longer time in which nothing ran (the process was stopped, the machine asleep) only a few ticks are made up
+    for: nobody was listened to then, so it must not count as a peer's silence.
     """
 
     def __init__(self, clock: IReactorTime, tick: float, size: int) -> None:
@@ -36,7 +40,7 @@ class Wheel:
         self.size = size
         self._slots: list[set[Visited]] = [set() for _ in range(size)]
         self._count = 0
-        self._loop = LoopingCall(self._turn)
+        self._loop = LoopingCall.withCount(self._turns)
         self._loop.clock = clock
 
     def __len__(self) -> int:
@@ -70,6 +74,10 @@ class Wheel:
         self._count -= 1
         if not self._count and self._loop.running:
             self._loop.stop()
+
+    def _turns(self, due: int) -> None:
+        for _ in range(min(due, CATCH_UP)):
+            self._turn()
 
     def _turn(self) -> None:
         self.now += 1

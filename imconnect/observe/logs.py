@@ -35,7 +35,7 @@ def json_line(event: LogEvent) -> str | None:
     failure = event.get("log_failure")
     if failure is not None:
         line["failure"] = _traceback(failure)
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json.dumps(line) + "\n"
 
 
 def observer(format: str, level: str, stream: TextIO) -> ILogObserver:
