@@ -117,7 +117,12 @@ class Admin:
 
     async def consumer_offset(self, group: str, queue: Queue) -> int | None:
         """Where the group goes on in this queue; None before its first commit."""
-        fields = {"consumerGroup": group, "topic": queue.topic, "queueId": str(queue.number), "setZeroIfNotFound": "false"}
+        fields = {
+            "consumerGroup": group,
+            "topic": queue.topic,
+            "queueId": str(queue.number),
+            "setZeroIfNotFound": "false",
+        }
         good = (Response.SUCCESS, Response.QUERY_NOT_FOUND)
         address = await self._master(queue)
         reply = await self._client.call(address, Request.QUERY_OFFSET, fields, timeout=self._timeout, good=good)

@@ -31,7 +31,13 @@ class Channel:
     """
 
     def __init__(
-        self, address: str, dial: Dial, greet: Greet, clock: IReactorTime, counters: Counters, jitter: Callable[[], float]
+        self,
+        address: str,
+        dial: Dial,
+        greet: Greet,
+        clock: IReactorTime,
+        counters: Counters,
+        jitter: Callable[[], float],
     ) -> None:
         self.address = address
         self.connection: Connection | None = None

@@ -7,17 +7,17 @@ import os
 import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
-    connectProtocol,
     wrapClientTLS,
 )
 from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -37,6 +37,12 @@ _CLOSE_STEP = 0.05  # seconds between two looks whether everything in flight has
 
 Tls = Callable[[str], IOpenSSLClientConnectionCreator]
 Endpoint = Callable[[str, int], IStreamClientEndpoint]
+
+
+class _Quiet(Factory):
+    """No log line for every connection."""
+
+    noisy = False
 
 
 class Member(Protocol):
@@ -164,8 +170,7 @@ class Client:
         if self._tls is not None:
             endpoint = wrapClientTLS(self._tls(host), endpoint)
         connection = Connection(self.clock, self.counters, self._on_request, self._credentials)
-        connected: Deferred[Connection] = connectProtocol(endpoint, connection)  # type: ignore[no-untyped-call]
-        return connected
+        return cast("Deferred[Connection]", endpoint.connect(_Quiet.forProtocol(lambda: connection)))
 
     def _tcp(self, host: str, port: int) -> IStreamClientEndpoint:
         if ":" in host:

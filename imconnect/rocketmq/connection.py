@@ -185,5 +185,3 @@ class Connection(Int32StringReceiver):
         self._counters.nonsense += 1
         _log.warn("a RocketMQ peer sent {what}: connection dropped", what=what)
         self.abort()
-
-

@@ -148,7 +148,7 @@ def _decode_one(data: bytes, at: int) -> tuple[int, StoredMessage]:
         queue=queue,
         offset=offset,
         body=body,
-        properties=decode_properties(properties.decode()),
+        properties=decode_properties(properties.decode(errors="replace")),  # others may write anything
         flag=flag,
         attempts=attempts,
         born=born,

@@ -32,6 +32,9 @@ class Queue(NamedTuple):
     broker: str
     number: int
 
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.broker}/{self.number}"
+
 
 class Route(NamedTuple):
     """The queues of one topic, sorted, and the address of each broker that has a master."""
@@ -59,9 +62,15 @@ def parse_route(topic: str, body: bytes) -> Route:
     data = parse_json(body)
     try:
         masters = parse_masters(data["brokerDatas"])
-        queues = [(item["brokerName"], item["perm"], item) for item in data["queueDatas"] if item["brokerName"] in masters]
-        writable = [Queue(topic, name, i) for name, perm, q in queues if perm & _WRITE for i in range(q["writeQueueNums"])]
-        readable = [Queue(topic, name, i) for name, perm, q in queues if perm & _READ for i in range(q["readQueueNums"])]
+        queues = [
+            (item["brokerName"], item["perm"], item) for item in data["queueDatas"] if item["brokerName"] in masters
+        ]
+        writable = [
+            Queue(topic, name, i) for name, perm, q in queues if perm & _WRITE for i in range(q["writeQueueNums"])
+        ]
+        readable = [
+            Queue(topic, name, i) for name, perm, q in queues if perm & _READ for i in range(q["readQueueNums"])
+        ]
     except (KeyError, TypeError, AttributeError):
         raise FrameError("a route that lacks what a route has") from None
     return Route(topic, tuple(sorted(writable)), tuple(sorted(readable)), masters)
@@ -200,4 +209,3 @@ class Routes:
             if not self._trouble:
                 self._trouble = True
                 _log.warn("the route of {topic} cannot be refreshed: {error}", topic=topic, error=error)
-
