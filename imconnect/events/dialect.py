@@ -12,7 +12,7 @@ from typing import NamedTuple
 import attrs
 import orjson
 
-from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
+from imconnect.events.values import Event, Offlined, Sent, Withdrawn
 from imconnect.model import MAX_ID, Message
 from imconnect.wire.ids import chat_id, uuid_text
 
@@ -23,6 +23,9 @@ RECEIPT_BUSINESS = "business"
 #: The most that one character of a text can take in a body: U+0001 is \\u0001 inside a JSON string inside another.
 _BYTES_PER_CHARACTER = 7
 _LARGEST = Message(MAX_ID, bytes(16), MAX_ID, MAX_ID, -(2**31), "", 2**64 - 1, 2**63 - 1)
+
+#: The events that carry a whole message. (A tuple, because `A | B` in an isinstance makes an object each time.)
+ABOUT_A_MESSAGE = (Sent, Offlined)
 
 #: JSON members in the order in which they are written.
 Members = dict[str, object]
@@ -73,7 +76,7 @@ class Dialect:
         if self.create_time:
             envelope["createTime"] = event_time(event)
         properties: dict[str, str] = {}
-        if isinstance(event, Acknowledged | Withdrawn) and event.by_business:
+        if not isinstance(event, ABOUT_A_MESSAGE) and event.by_business:
             properties[RECEIPT] = RECEIPT_BUSINESS
         keys = str(msg_id_of(event)) if self.keys else ""
         return Body(self.topic, self.tags.get(kind, ""), keys, orjson.dumps(envelope), properties)
@@ -97,17 +100,17 @@ class Dialect:
 
 def event_time(event: Event) -> int:
     """When the event happened, or when its message was accepted (ms)."""
-    return event.message.created if isinstance(event, Sent | Offlined) else event.time
+    return event.message.created if isinstance(event, ABOUT_A_MESSAGE) else event.time
 
 
 def msg_id_of(event: Event) -> int:
     """Which message the event is about."""
-    return event.message.msg_id if isinstance(event, Sent | Offlined) else event.msg_id
+    return event.message.msg_id if isinstance(event, ABOUT_A_MESSAGE) else event.msg_id
 
 
 def chat_of(event: Event) -> str:
     """The chat that the event belongs to; "" where one of the two users is not known."""
-    about = event.message if isinstance(event, Sent | Offlined) else event
+    about = event.message if isinstance(event, ABOUT_A_MESSAGE) else event
     return chat_id(about.sender, about.receiver) if about.sender and about.receiver else ""
 
 
