@@ -22,22 +22,20 @@ from imconnect.config.keys import (
     section,
 )
 
-_frozen = attrs.frozen(kw_only=True)
 
-
-@_frozen
+@attrs.frozen(kw_only=True)
 class Node:
     id: int = option(1, "snowflake node id, unique among gateways", check=between(0, 1023))
     name: str = option("", "how logs and other nodes call this one; empty: host:port of the WebSocket port")
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Tls:
     certificate: str = option("", "PEM file with the certificate chain; empty: no TLS")
     key: str = option("", "PEM file with the private key")
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Server:
     host: str = option("127.0.0.1", "address the WebSocket port listens on; 0.0.0.0 or :: for all", check=HOST)
     port: int = option(10001, "WebSocket port; 0: any free one", check=PORT)
@@ -46,20 +44,20 @@ class Server:
     tls: Tls = section(Tls, "TLS of the WebSocket port (wss)")
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Http:
     host: str = option("127.0.0.1", "address of health, readiness, metrics, stats and console", check=HOST)
     port: int = option(10002, "HTTP port; 0: any free one (imbusiness: 10003 by default)", check=PORT)
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Auth:
     mode: str = option("open", "open: clients say who they are; jwt: a token says it", check=one_of("open", "jwt"))
     allow_open_on_network: bool = option(False, "allow auth.mode open although server.host is reachable from outside")
     jwt_secret: str = option("", "secret of the HMAC-signed tokens", secret=True)
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Retry:
     delays: tuple[float, ...] = option(
         (5, 30, 300),
@@ -70,7 +68,7 @@ class Retry:
     give_up: float = option(30, "this long after the last push: OFFLINE event", unit="s", check=above(0))
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Limits:
     frame_bytes: int = option(65536, "largest frame and message a client may send", unit="bytes", check=at_least(1024))
     connections: int = option(50000, "connections of this node; more get HTTP 503", check=at_least(1))
@@ -108,7 +106,7 @@ class Limits:
     )
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Log:
     format: str = option("text", "format of the log lines", check=one_of("text", "json"))
     level: str = option(
@@ -116,7 +114,7 @@ class Log:
     )
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Outbox:
     sync: str = option(
         "full",
@@ -131,7 +129,7 @@ class Outbox:
     )
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Producer:
     group_name: str = option("ImConnectProducerGroup", "producer group", check=MQ_NAME)
     max_message_size: int = option(
@@ -141,13 +139,13 @@ class Producer:
     retry_times: int = option(3, "attempts before the event goes back to the relay's backoff", check=between(1, 100))
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Consumer:
     group_name: str = option("ImBusinessConsumerGroup", "consumer group", check=MQ_NAME)
     max_attempts: int = option(16, "attempts before an event that always fails is parked", check=at_least(1))
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Rocketmq:
     server_addr: str = option("", "name servers, host:port[;host:port...]; empty: the embedded queue", check=HOST_PORTS)
     transport: str = option(
@@ -160,7 +158,7 @@ class Rocketmq:
     consumer: Consumer = section(Consumer, "receiving (business)")
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Business:
     mode: str = option(
         "embedded",
@@ -176,26 +174,26 @@ class Business:
     )
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Redis:
     url: str = option(
         "", "redis://[user:password@]host:port/db; empty: one node, presence in memory", check=OPTIONAL_URL, secret=True
     )
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Grpc:
     host: str = option("127.0.0.1", "address of the gRPC port", check=HOST)
     port: int = option(9090, "gRPC port (profile xzll: 9091 by default)", check=PORT)
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Drain:
     rate: float = option(200, "clients told to leave per second", unit="1/s", check=above(0))
     deadline: float = option(30, "a stop takes no longer (plus 5 s)", unit="s", check=above(0))
 
 
-@_frozen
+@attrs.frozen(kw_only=True)
 class Config:
     """The whole tree, validated. `load` makes one; tests write `Config(limits=Limits(burst=5))`."""
 

@@ -1,0 +1,150 @@
+"""What is installed is what is in the tree: plugin, configurations, generated modules; and CI's last line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from importlib import metadata
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from typing import Any
+
+from tests.support import TestCase
+
+ROOT = Path(__file__).parent.parent
+
+
+class WheelTests(TestCase):
+    """A wheel built from the tree."""
+
+    def build(self) -> zipfile.ZipFile:
+        """Build it from a copy, because setuptools writes into the tree."""
+        source, target = Path(self.mktemp()), Path(self.mktemp()).absolute()
+        for name in ("imconnect", "configs", "twisted"):
+            ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+        for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+            shutil.copy(ROOT / name, source / name)
+        code = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
+        done = subprocess.run(
+            [sys.executable, "-c", code, target], cwd=source, capture_output=True, text=True, check=False
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        wheel = zipfile.ZipFile(next(target.glob("*.whl")))
+        self.addCleanup(wheel.close)
+        return wheel
+
+    def test_holds_everything_that_runs(self) -> None:
+        """Every module, the plugin, the configurations and the protocol; nothing of ours inside Twisted's packages."""
+        wheel = self.build()
+        names = set(wheel.namelist())
+        for path in (ROOT / "imconnect").rglob("*"):
+            if path.suffix in (".py", ".proto", ".pyi", ".typed"):
+                self.assertIn(str(path.relative_to(ROOT)), names)
+        self.assertIn("twisted/plugins/imconnect_plugin.py", names)
+        self.assertEqual([name for name in names if re.fullmatch(r"twisted/(plugins/)?__init__\.py", name)], [])
+        self.assertEqual([name for name in names if name.startswith("tests")], [])
+        for env in ("dev", "test", "prod"):
+            self.assertEqual(wheel.read(f"imconnect/configs/{env}.yaml"), (ROOT / f"configs/{env}.yaml").read_bytes())
+        [about] = [wheel.read(name).decode() for name in names if name.endswith("/METADATA")]
+        self.assertIn("License-Expression: Apache-2.0", about)
+
+
+class TreeTests(TestCase):
+    """The checkout itself."""
+
+    def test_twisted_folders_are_no_packages(self) -> None:
+        """An __init__.py there would hide Twisted."""
+        self.assertEqual(list((ROOT / "twisted").rglob("__init__.py")), [])
+
+    def test_the_plugins_are_listed_without_the_application(self) -> None:
+        """twistd lists what it may run at every start: nothing of imconnect is imported for that."""
+        code = (
+            "import sys; from twisted.plugin import getPlugins;"
+            "from twisted.application.service import IServiceMaker;"
+            "names = {p.tapname: p.module for p in getPlugins(IServiceMaker)};"
+            "print(names['imconnect'], names['imbusiness'], 'imconnect' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        self.assertEqual(done.stdout, "imconnect.tap imconnect.tap_business False\n", done.stderr)
+
+    def test_requirements_are_met_here(self) -> None:
+        """The lower bounds of setup.cfg are versions that the tests run on."""
+        parser = ConfigParser()
+        parser.read(ROOT / "setup.cfg")
+        lines = parser["options"]["install_requires"].split("\n")
+        for name, bound in (line.split(" >= ") for line in lines if line):
+            have = [int(part) for part in re.findall(r"\d+", metadata.version(name))]
+            self.assertGreaterEqual(have, [int(part) for part in bound.split(".")], name)
+
+
+class UnitFileTests(TestCase):
+    """systemd's patience and ours."""
+
+    def test_systemd_waits_longer_than_the_drain(self) -> None:
+        """TimeoutStopSec is more than drain.deadline and its 5 s."""
+        from imconnect.config import Config
+
+        unit = (ROOT / "configs" / "imconnect.service").read_text()
+        [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+        self.assertGreater(float(seconds), Config().drain.deadline + 5)
+        [files] = re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)
+        self.assertGreater(int(files), Config().limits.connections)
+
+
+class ClosingLineTests(TestCase):
+    """`.ci/trial` says in the end what trial said, in the words that CI reads."""
+
+    def setUp(self) -> None:
+        loader = SourceFileLoader("ci_trial", str(ROOT / ".ci" / "trial"))
+        spec = spec_from_loader("ci_trial", loader)
+        assert spec is not None
+        self.module: Any = module_from_spec(spec)
+        before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        self.addCleanup(setattr, sys, "dont_write_bytecode", before)
+        loader.exec_module(self.module)
+
+    def test_counts(self) -> None:
+        """Every word of trial's summary is counted once."""
+        for summary, line in (
+            ("PASSED (successes=22)", "22 passed, 0 failed, 0 skipped"),
+            ("PASSED (skips=2, expectedFailures=1, successes=3)", "4 passed, 0 failed, 2 skipped"),
+            (
+                "FAILED (skips=1, failures=1, errors=2, unexpectedSuccesses=1, successes=3)",
+                "3 passed, 4 failed, 1 skipped",
+            ),
+            ("FAILED (errors=1)", "0 passed, 1 failed, 0 skipped"),
+        ):
+            self.assertEqual(self.module.closing_line(summary), line)
+
+    def test_no_test_is_no_success(self) -> None:
+        """trial that ran nothing, or died, has no closing line."""
+        for summary in ("PASSED", "", "Ran 0 tests in 0.000s"):
+            self.assertEqual(self.module.closing_line(summary), "")
+
+    def run_it(self, source: str) -> tuple[int, str]:
+        """(exit status, last line) of .ci/trial on a test module with this text."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "test_it.py").write_text(source)
+        done = subprocess.run(
+            [sys.executable, ROOT / ".ci" / "trial", "test_it"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout.rstrip().split("\n")[-1]
+
+    def test_the_status_is_trials(self) -> None:
+        """Also where trial dies in the middle: there is no closing line then, and no status 0."""
+        head = (
+            "import os\nfrom twisted.trial.unittest import SynchronousTestCase as T\nclass X(T):\n  def test_a(self): "
+        )
+        self.assertEqual(self.run_it(head + "pass"), (0, "1 passed, 0 failed, 0 skipped"))
+        self.assertEqual(self.run_it(head + "self.fail()"), (1, "0 passed, 1 failed, 0 skipped"))
+        status, last = self.run_it(head + "os._exit(0)")
+        self.assertEqual((status, "passed" in last), (1, False))
+        status, last = self.run_it(head + "os.kill(os.getpid(), 9)")
+        self.assertEqual((status, "passed" in last), (137, False))
