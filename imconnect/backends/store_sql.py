@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from sqlalchemy import Engine, Row
 from twisted.internet.defer import Deferred, succeed
 
+from imconnect.backends.calls import Calls
 from imconnect.backends.sql import queries
 from imconnect.backends.sql.engine import WRITES
 from imconnect.backends.sql.errors import translated
 from imconnect.backends.sql.unit import SqlUnit, message_of
 from imconnect.backends.sql.writes import Writes, pieces
 from imconnect.model import Overdue, Owed, Stored, Withdrawal
-
-_T = TypeVar("_T")
-
-
-class Pool(Protocol):
-    """Threads for what blocks (`backends.threads.Pool`)."""
-
-    def run(self, f: Callable[..., _T], /, *args: Any) -> Deferred[_T]:
-        """Call it on a thread; fires on the reactor thread."""
 
 
 class SqlStore:
@@ -44,7 +36,7 @@ class SqlStore:
 class SqlPendingStore:
     """`core.ports.PendingStore`. Each call runs on the pool; a database that is away or older is Unavailable."""
 
-    def __init__(self, engine: Engine, pool: Pool) -> None:
+    def __init__(self, engine: Engine, pool: Calls) -> None:
         self._engine = engine
         self._pool = pool
 

@@ -76,11 +76,11 @@ class SqlUnit:
             delete_keys(connection, schema.message, changes.gone_messages)
             insert(connection, writes.new_session, map(_session_values, changes.new_sessions))
             insert(connection, writes.session, map(_session_values, changes.changed_sessions))
-            insert(connection, writes.offline, (row._asdict() for row in changes.owed_in))
+            insert(connection, writes.offline, changes.owed_in)
             delete_keys(connection, schema.offline, changes.owed_out)
-            insert(connection, writes.early, (row._asdict() for row in changes.early_in))
+            insert(connection, writes.early, changes.early_in)
             delete_keys(connection, schema.early, changes.early_out)
-            insert(connection, writes.notice, (row._asdict() for row in changes.notices_in))
+            insert(connection, writes.notice, changes.notices_in)
 
     def _update_messages(self, rows: Sequence[MessageRow]) -> None:
         """One statement for all messages that end in the same state: there are at most ten states."""
@@ -157,27 +157,20 @@ def early_of(row: Sequence[Any]) -> EarlyRow:
     return EarlyRow(msg_id, kind, actor, status, time, kept_time, bool(by_business))
 
 
-def _message_values(row: MessageRow) -> dict[str, Any]:
-    return {
-        "msg_id": row.msg_id,
-        "client_msg_id": uuid_text(row.client_msg_id) or None,
-        "from_id": row.from_id,
-        "to_id": row.to_id,
-        "chat_id": row.chat_id,
-        "content": row.content,
-        "msg_format": row.msg_format,
-        "msg_status": row.msg_status,
-        "withdraw_flag": int(row.withdrawn),
-        "msg_create_time": row.msg_create_time,
-    }
+def _message_values(row: MessageRow) -> tuple[Any, ...]:
+    return (
+        row.msg_id,
+        uuid_text(row.client_msg_id) or None,
+        row.from_id,
+        row.to_id,
+        row.chat_id,
+        row.content,
+        row.msg_format,
+        row.msg_status,
+        int(row.withdrawn),
+        row.msg_create_time,
+    )
 
 
-def _session_values(row: SessionRow) -> dict[str, Any]:
-    return {
-        "user_id": row.user_id,
-        "chat_id": row.chat_id,
-        "peer_id": row.peer_id,
-        "last_msg_id": row.last_msg_id,
-        "last_msg_time": row.last_msg_time,
-        "unread_count": row.unread_count,
-    }
+def _session_values(row: SessionRow) -> tuple[Any, ...]:
+    return row.user_id, row.chat_id, row.peer_id, row.last_msg_id, row.last_msg_time, row.unread_count

@@ -1,12 +1,12 @@
-"""The multi-row statements. They are text, because a driver's own batching (PyMySQL) knows `VALUES (...)` only when
-nothing but `ON DUPLICATE KEY` follows it."""
+"""The multi-row statements. They are the driver's own text: it halves their cost, and PyMySQL makes one statement of
+many rows only where nothing but `ON DUPLICATE KEY` follows `VALUES (...)`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, TextClause, delete, text, tuple_
+from sqlalchemy import Connection, Table, delete, tuple_
 
 from imconnect.backends.sql import schema
 
@@ -24,7 +24,7 @@ def pieces(keys: Collection[_T]) -> Iterator[Sequence[_T]]:
 
 
 class Writes:
-    """Insert statements of one dialect."""
+    """Insert statements of one dialect, for rows as tuples in the order of the table's columns."""
 
     def __init__(self, dialect: str) -> None:
         self._sqlite = dialect == "sqlite"
@@ -35,12 +35,12 @@ class Writes:
         self.early = self._leave(schema.early)
         self.notice = self._leave(schema.notice)
 
-    def _insert(self, table: Table, then: str = "") -> TextClause:
+    def _insert(self, table: Table, then: str = "") -> str:
         names = [column.name for column in table.columns]
-        values = ", ".join(f":{name}" for name in names)
-        return text(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}){then}")
+        values = ", ".join(["?" if self._sqlite else "%s"] * len(names))
+        return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}){then}"
 
-    def _replace(self, table: Table, columns: Sequence[str]) -> TextClause:
+    def _replace(self, table: Table, columns: Sequence[str]) -> str:
         """Rows that exist get these columns."""
         if self._sqlite:
             key = ", ".join(table.primary_key.columns.keys())
@@ -49,7 +49,7 @@ class Writes:
         changes = ", ".join(f"{name} = VALUES({name})" for name in columns)
         return self._insert(table, f" ON DUPLICATE KEY UPDATE {changes}")
 
-    def _leave(self, table: Table) -> TextClause:
+    def _leave(self, table: Table) -> str:
         """Rows that exist stay as they are."""
         if self._sqlite:
             return self._insert(table, " ON CONFLICT DO NOTHING")
@@ -57,11 +57,11 @@ class Writes:
         return self._insert(table, f" ON DUPLICATE KEY UPDATE {name} = {table.name}.{name}")
 
 
-def insert(connection: Connection, statement: TextClause, rows: Iterable[Mapping[str, Any]]) -> None:
+def insert(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
     """All rows with one statement, or none."""
     values = list(rows)
     if values:
-        connection.execute(statement, values)
+        connection.exec_driver_sql(statement, values)
 
 
 def delete_keys(connection: Connection, table: Table, keys: Collection[Any]) -> None:
