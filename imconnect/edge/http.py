@@ -43,8 +43,8 @@ def make_site(
         taken, more = ready()
         return _json(200 if taken else 503, {"ready": taken, "degraded": [], **more})
 
-    root = Page(lambda: (200, "text/html; charset=utf-8", _HTML.encode("utf-8")))
-    root.putChild(b"", root)
+    root = Page(_front)
+    root.putChild(b"", Page(_front))
     root.putChild(b"health", Page(lambda: _json(200, {"status": "ok"})))
     root.putChild(b"ready", Page(answer_ready))
     root.putChild(b"metrics", Page(lambda: (200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(metrics.registry))))
@@ -89,6 +89,10 @@ class _Site(Site):
 
     def log(self, request: Request) -> None:
         """Not logged."""
+
+
+def _front() -> Answer:
+    return 200, "text/html; charset=utf-8", _HTML.encode("utf-8")
 
 
 def _json(code: int, value: Mapping[str, Any]) -> Answer:
