@@ -16,11 +16,13 @@ from imconnect.backends.auth_open import OpenAuthenticator
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.config import Config
+from imconnect.core.background import within
 from imconnect.core.node import Node
 from imconnect.core.settings import Settings
 from imconnect.edge.http import make_site
 from imconnect.edge.settings import EdgeSettings
 from imconnect.edge.websocket import Factory
+from imconnect.errors import Unavailable
 from imconnect.events.seed import SEED
 from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
@@ -36,6 +38,8 @@ _log = Logger()
 
 #: Seconds for what follows the drain when the process stops (interface.md section 7).
 AFTER_DRAIN = 5.0
+#: Seconds in which the queue may take the rest when the process stops.
+FLUSH = 2.0
 #: Seconds that a start may take to bring what an earlier process left into the database.
 RECOVERY = 600.0
 
@@ -75,7 +79,7 @@ def make_gateway(config: Config, reactor: Any) -> OrderedService:
 
     metrics = Metrics()
     business = EmbeddedBusiness(reactor, config, folder, now_ms)
-    outbox = SqliteOutbox(reactor, folder.file("outbox.db"), config.outbox.sync)
+    outbox = SqliteOutbox(reactor, folder.file("outbox.db"), sync="full" if config.outbox.sync == "full" else "normal")
     node = Node(
         clock=reactor,
         now_ms=now_ms,
@@ -102,8 +106,8 @@ def make_gateway(config: Config, reactor: Any) -> OrderedService:
     service.add("data_dir", _Folder(folder))
     service.add("business", business, start_within=RECOVERY, stop_within=AFTER_DRAIN)
     service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
-    service.add("relay", _Recovery(node), start_within=RECOVERY)
-    service.add("clients", _Clients(node, state, factory), stop_within=config.drain.deadline)
+    service.add("relay", _Recovery(node, reactor), start_within=RECOVERY)
+    service.add("clients", _Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
     service.add("ready", _Ready(state, factory, listening))
     return service
@@ -177,23 +181,26 @@ class _Log:
 class _Recovery:
     """What the log still held is in the database before anybody signs in."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, clock: Any) -> None:
         self._node = node
+        self._clock = clock
 
     def start(self) -> Deferred[None]:
         return self._node.relay.caught_up()
 
-    def stop(self) -> None:
-        """The rest stays in the log."""
+    async def stop(self) -> None:
+        """A moment for the queue to take the rest; what it does not take stays in the log."""
+        try:
+            await within(self._node.relay.caught_up(), FLUSH, self._clock)
+        except Unavailable:
+            _log.info("{count} events stay in the outbox for the next start", count=self._node.backlog)
 
 
 class _Clients:
     """The timers while clients are here, and the drain when they have to leave."""
 
-    def __init__(self, node: Node, state: State, factory: Factory) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._state = state
-        self._factory = factory
 
     def start(self) -> None:
         self._node.start()

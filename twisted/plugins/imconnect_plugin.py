@@ -5,5 +5,5 @@ from twisted.application.service import ServiceMaker
 gateway = ServiceMaker("imconnect", "imconnect.tap", "The instant-messaging gateway.", "imconnect")
 
 business = ServiceMaker(
-    "imbusiness", "imconnect.tap_business", "The reference consumer of the gateway's events.", "imbusiness"
+    "imbusiness", "imconnect.tap.imbusiness", "The reference consumer of the gateway's events.", "imbusiness"
 )
