@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.util import encode_truncate
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from imconnect.edge.admission import Admitted, refusal
 from imconnect.edge.frames import PING, binary_frames, pong
-from imconnect.model import Identity
+from imconnect.edge.handshake import Handshake
 
 if TYPE_CHECKING:
-    from imconnect.edge.websocket import Factory
     from imconnect.edge.wheel import Visited
 
 _log = Logger()
 
-#: The head of the HTTP request of a handshake.
-HEAD_BYTES = 16384
 #: Fragments of one message: empty ones would pass every limit in bytes.
 FRAGMENTS = 1024
 #: What a peer may still have on its way when we close. Beyond it the connection is dropped.
 BYTES_AFTER_CLOSE = 1048576
-
-#: What Autobahn keeps of a handshake. Nothing reads it afterwards; headers and query may hold a token.
-_LEFTOVERS = (
-    "http_request_data",
-    "http_status_line",
-    "http_headers",
-    "http_request_uri",
-    "http_request_path",
-    "http_request_params",
-    "http_request_host",
-    "http_response_data",
-    "websocket_protocols",
-    "websocket_extensions",
-    "websocket_origin",
-    "_wskey",
-)
 
 
 class Receiver(Protocol):
@@ -59,31 +36,12 @@ class Receiver(Protocol):
         """The connection is gone. Said exactly once."""
 
 
-class _Quiet:
-    """Stands where Autobahn logs: it writes a line per refused or dropped client, some of them with the token."""
-
-    def debug(self, *args: object, **kwargs: object) -> None:
-        """Not logged."""
-
-    trace = info = warn = debug
-
-    def error(self, message: str, **kwargs: object) -> None:
-        _log.error(message, **kwargs)
-
-    def failure(self, message: str, **kwargs: Any) -> None:
-        _log.failure(message, **kwargs)
-
-
 @implementer(IPushProducer)
-class Connection(WebSocketServerProtocol):
-    """From the handshake to the end. Implements `core.ports.Link`, and is the gauge of its own transport.
+class Connection(Handshake):
+    """Implements `core.ports.Link`, and is the gauge of its own transport.
 
     Most attributes live on the class until they differ: there may be 50,000 of these.
     """
-
-    log: Any = _Quiet()
-    factory: Factory
-    transport: Any
 
     slot: set[Visited] | None = None
     receiver: Receiver | None = None
@@ -95,55 +53,24 @@ class Connection(WebSocketServerProtocol):
     paused = False
     opened = False
     _late = 0
-    _ip = ""
-    _admitted = Admitted.YES
-    _admission: Deferred[None] | None = None
-    _identity: Identity | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self._payloads: list[bytes] = []
 
-    # -- the handshake
+    # -- the beginning
 
     def connectionMade(self) -> None:
-        self._ip = getattr(self.transport.getPeer(), "host", "")
-        self._admitted = self.factory.admission.enter(self._ip)
-        super().connectionMade()
         self.heard = self.factory.wheel.now
         self.factory.wheel.add(self)
-        if self._admitted is Admitted.DROPPED:
-            self.dropConnection(abort=True)
-
-    def onConnect(self, request: ConnectionRequest) -> Deferred[None]:  # type: ignore[override]
-        """Autobahn answers 101 when this fires, and refuses where it fails with ConnectionDeny."""
-        self._admission = Deferred.fromCoroutine(self._admit(request))
-        return self._admission
-
-    async def _admit(self, request: ConnectionRequest) -> None:
-        self.factory.check(request.path, self._admitted)
-        self._identity = await self.factory.identify(request.headers, request.params)
-        if self.state != self.STATE_CONNECTING:
-            # He left, or was dropped, meanwhile. Autobahn would open the dead connection and never say that it closed.
-            raise ConnectionDeny(ConnectionDeny.REQUEST_TIMEOUT, "the client has left")
-        self.factory.check(request.path, self._admitted)
+        super().connectionMade()
 
     def succeedHandshake(self, res: object) -> None:
-        """Autobahn's, from the 101 to `onOpen`; with it come frames that were sent behind the handshake."""
-        self._admission = None
         try:
             super().succeedHandshake(res)
         except Exception:
             self._fault("reading the first frames failed")
-        for name in _LEFTOVERS:
-            self.__dict__.pop(name, None)
         self._hand_over()
-
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Refuse with a JSON body. Does nothing where the client has left."""
-        if self.state == self.STATE_CONNECTING:
-            self.transport.write(refusal(code, reason, responseHeaders or ()))
-            self.dropConnection(abort=False)
 
     def onOpen(self) -> None:
         self.opened = True
@@ -158,13 +85,10 @@ class Connection(WebSocketServerProtocol):
     # -- what comes in
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = self.factory.wheel.now
-        if self._admission is not None and not self._admission.called:
-            # Autobahn would take it for another handshake.
-            self.data += data
-            if len(self.data) > HEAD_BYTES:
-                self.failHandshake("too much data before the end of the handshake")
+        if self.state == self.STATE_CLOSED:
+            # Autobahn would keep it all. A TLS transport still delivers while it says goodbye.
             return
+        self.heard = self.factory.wheel.now
         if self.state == self.STATE_CLOSING:
             self._late += len(data)
             if self._late > BYTES_AFTER_CLOSE:
@@ -174,8 +98,6 @@ class Connection(WebSocketServerProtocol):
             super().dataReceived(data)
         except Exception:
             self._fault("reading failed")
-        if self.state == self.STATE_CONNECTING and self._admission is None and len(self.data) > HEAD_BYTES:
-            self.failHandshake("the request is too long", 431)
         self._hand_over()
 
     def onMessageFrameBegin(self, length: int) -> None:
@@ -296,13 +218,10 @@ class Connection(WebSocketServerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.wheel.remove(self)
-        self.factory.admission.leave(self._ip, self._admitted)
         if self.closeHandshakeTimeoutCall is not None:
             self.closeHandshakeTimeoutCall.cancel()
             self.closeHandshakeTimeoutCall = None
         super().connectionLost(reason)
-        if self._admission is not None:
-            self._admission.cancel()
         if self.opened:
             self.factory.metrics.closed[self._close_code()] += 1
         receiver, self.receiver = self.receiver, None

@@ -38,8 +38,20 @@ _LABELLED: tuple[tuple[str, str, str, str, tuple[str | int, ...]], ...] = (
         ("live", "resend", "backfill", "forwarded"),
     ),
     ("imconnect_receipts", "receipts", "status", "Acknowledgements taken in: 3 delivered, 4 read.", (3, 4)),
-    ("imconnect_offline", "offline", "reason", "Messages turned offline.", ()),
-    ("imconnect_acks_ignored", "acks_ignored", "reason", "Acknowledgements that changed nothing.", ()),
+    (
+        "imconnect_offline",
+        "offline",
+        "reason",
+        "Messages turned offline.",
+        ("absent", "behind", "gone", "unacknowledged", "unacknowledged_total", "due", "restart"),
+    ),
+    (
+        "imconnect_acks_ignored",
+        "acks_ignored",
+        "reason",
+        "Acknowledgements that changed nothing.",
+        ("no_such_id", "not_receiver", "repeated", "lookups", "outbox_full"),
+    ),
     ("imconnect_closed", "closed", "code", "WebSocket connections that ended, by close code.", ()),
     (
         "imconnect_mq_sends",
@@ -59,7 +71,13 @@ GAUGES: Mapping[str, str] = {
     "recent_window_seconds": "How far back repeats are recognised at the moment.",
     "outbox_events": "Events that wait for the queue.",
     "outbox_oldest_seconds": "Age of the oldest event that waits for the queue.",
+    "outbox_bytes": "Size of the outbox on disk.",
+    "outbox_parked": "Events that the queue refused for good.",
+    "offline_due": "Messages whose offlining could not be committed yet.",
     "owed_online_oldest_seconds": "Age of the oldest message that is owed to somebody who is online.",
+    "business_events": "Events that the business side has taken in.",
+    "business_parked": "Events that the business side could not apply and keeps aside.",
+    "business_early_dropped": "Early acknowledgements and withdrawals over the bound per person.",
 }
 
 _COMMIT_EVENTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)

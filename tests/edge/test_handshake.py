@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import autobahn.websocket
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.defer import succeed
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from imconnect.edge.admission import SURPLUS
-from imconnect.edge.connection import HEAD_BYTES
+from imconnect.edge.handshake import HEAD_BYTES
 from imconnect.errors import CommandError, Unavailable
 from imconnect.model import Identity
 from tests.edge.support import EdgeTestCase, SlowAuthenticator, frame, handshake
@@ -339,6 +340,14 @@ class StartTests(EdgeTestCase):
         answer = wire.drain()
         self.assertIn(b" 101 ", answer)
         self.assertNotIn(b"deflate", answer)
+
+    def test_options_are_shared(self):
+        """A connection has the factory's options without a copy of its own."""
+        server, _, _ = self.open()
+        self.assertEqual(server.maxMessagePayloadSize, 65536)
+        copied = [name for name in WebSocketServerProtocol.CONFIG_ATTRS if name in vars(server)]
+        self.assertEqual(copied, [])
+        self.assertEqual([name for name in WebSocketServerProtocol.CONFIG_ATTRS if not hasattr(server, name)], [])
 
     def test_a_listener_on_the_clock_alone(self):
         """The server's timers follow its own reactor even where the global one is another."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from imconnect.core.ports import Link
-from imconnect.edge.connection import BYTES_AFTER_CLOSE, FRAGMENTS
+from imconnect.edge.connection import BYTES_AFTER_CLOSE, FRAGMENTS, Connection
+from imconnect.edge.handshake import Handshake
 from imconnect.model import Identity
 from tests.edge.support import EdgeTestCase, frame, handshake
 
@@ -49,12 +51,9 @@ class SignInTests(EdgeTestCase):
         self.assertNotIn("sesame", repr(vars(server)))
 
     def test_no_name_of_autobahn_is_taken_by_accident(self):
-        """Everything that Connection redefines is one of Autobahn's public callbacks."""
-        from autobahn.twisted.websocket import WebSocketServerProtocol
-
-        from imconnect.edge.connection import Connection
-
-        own = {name for name in vars(Connection) if not name.startswith("__")} | {"_payloads"}
+        """What our classes redefine are Autobahn's public callbacks, and none of its attributes."""
+        own = {name for kind in (Connection, Handshake) for name in vars(kind) if not name.startswith("__")}
+        own.add("_payloads")
         taken = {name for name in own if hasattr(WebSocketServerProtocol(), name)}
         plain = WebSocketServerProtocol()
         plain.factory = self.factory
@@ -373,6 +372,17 @@ class CloseTests(EdgeTestCase):
         self.assertTrue(wire.aborted)
         wire.hang_up()
         self.assertEqual(receiver.ended, 1)
+
+    def test_data_after_the_end(self):
+        """What still arrives after the closing handshake is neither taken, nor kept, nor a sign of life."""
+        self.make_factory(close_timeout=5.0)
+        server, wire, receiver = self.open()
+        server.dataReceived(frame(b"", 8))
+        for _ in range(24):
+            self.clock.advance(0.25)
+            server.dataReceived(frame(b"more"))
+        self.assertEqual((receiver.reads, server.data), ([], b""))
+        self.assertTrue(wire.aborted)
 
     def test_no_timer_is_left(self):
         """When everybody has gone, nothing of them waits in the reactor."""
