@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import yaml
@@ -63,6 +63,8 @@ def _default(field: attrs.Attribute[Any]) -> str:
 def _values(field: attrs.Attribute[Any]) -> str:
     kinds = {bool: "true, false", int: "whole number", float: "number", str: "text"}
     limits = str(field.metadata["limits"]).replace("|", "\\|")
+    if get_origin(field.type) is Literal:
+        return "one of " + ", ".join(get_args(field.type))
     kind = kinds.get(field.type, "list") if field.type else ""
     return f"{kind}, {limits}" if limits and kind in ("whole number", "number") else limits or kind
 

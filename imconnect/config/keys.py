@@ -60,11 +60,6 @@ def above(low: float) -> Check:
     return _says(f"more than {low}", lambda value: value > low)
 
 
-def one_of(*choices: str) -> Check:
-    """A word from a list."""
-    return _says("one of " + ", ".join(choices), lambda value: value in choices)
-
-
 def each_above(low: float) -> Check:
     """A list of durations."""
     return _says(f"numbers above {low}", lambda values: all(value > low for value in values))

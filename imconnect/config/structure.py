@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
@@ -81,6 +81,23 @@ def _tuple(kind: Any, converter: cattrs.Converter) -> Callable[[object, object],
     return structure
 
 
+def _literal(kind: Any) -> Callable[[object, object], str]:
+    words = get_args(kind)
+
+    def structure(value: object, _: object) -> str:
+        if value not in words:
+            got = repr(value) if isinstance(value, str) else kind_of(value)
+            raise _WrongType(f"expected one of {', '.join(words)}, got {got}")
+        return str(value)
+
+    return structure
+
+
+def _is_literal(kind: Any) -> bool:
+    origin: object = get_origin(kind)
+    return origin is Literal
+
+
 def _is_tuple(kind: Any) -> bool:
     origin: object = get_origin(kind)
     return origin is tuple
@@ -91,6 +108,7 @@ def _converter() -> cattrs.Converter:
     for kind, hook in ((bool, _bool), (int, _int), (float, _float), (str, _str)):
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_factory(attrs.has, lambda kind: _section(kind, converter))
+    converter.register_structure_hook_factory(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_tuple, lambda kind: _tuple(kind, converter))
     return converter
 

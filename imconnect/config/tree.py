@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from imconnect.config.keys import (
@@ -17,7 +19,6 @@ from imconnect.config.keys import (
     at_least,
     between,
     each_above,
-    one_of,
     option,
     section,
 )
@@ -52,7 +53,7 @@ class Http:
 
 @attrs.frozen(kw_only=True)
 class Auth:
-    mode: str = option("open", "open: clients say who they are; jwt: a token says it", check=one_of("open", "jwt"))
+    mode: Literal["open", "jwt"] = option("open", "open: clients say who they are; jwt: a token says it")
     allow_open_on_network: bool = option(False, "allow auth.mode open although server.host is reachable from outside")
     jwt_secret: str = option("", "secret of the HMAC-signed tokens", secret=True)
 
@@ -108,24 +109,18 @@ class Limits:
 
 @attrs.frozen(kw_only=True)
 class Log:
-    format: str = option("text", "format of the log lines", check=one_of("text", "json"))
-    level: str = option(
-        "info", "lowest level that is written", check=one_of("debug", "info", "warn", "error", "critical")
-    )
+    format: Literal["text", "json"] = option("text", "format of the log lines")
+    level: Literal["debug", "info", "warn", "error", "critical"] = option("info", "lowest level that is written")
 
 
 @attrs.frozen(kw_only=True)
 class Outbox:
-    sync: str = option(
-        "full",
-        "full: survives power loss; normal: survives kill -9 only (SQLite's synchronous)",
-        check=one_of("full", "normal"),
+    sync: Literal["full", "normal"] = option(
+        "full", "full: survives power loss; normal: survives kill -9 only (SQLite's synchronous)"
     )
     max_events: int = option(1000000, "events that may wait for the queue; then sends get code 503", check=at_least(1))
-    ack_after: str = option(
-        "disk",
-        "a message is acknowledged when it is on this disk, or when the broker has it",
-        check=one_of("disk", "broker"),
+    ack_after: Literal["disk", "broker"] = option(
+        "disk", "a message is acknowledged when it is on this disk, or when the broker has it"
     )
 
 
@@ -148,8 +143,8 @@ class Consumer:
 @attrs.frozen(kw_only=True)
 class Rocketmq:
     server_addr: str = option("", "name servers, host:port[;host:port...]; empty: the embedded queue", check=HOST_PORTS)
-    transport: str = option(
-        "auto", "producer: native (also auto) or client-python", check=one_of("auto", "native", "client-python")
+    transport: Literal["auto", "native", "client-python"] = option(
+        "auto", "producer: native (also auto) or client-python"
     )
     library: str = option("", "path of librocketmq.so, for client-python")
     access_key: str = option("", "ACL access key; empty: no ACL")
@@ -160,10 +155,8 @@ class Rocketmq:
 
 @attrs.frozen(kw_only=True)
 class Business:
-    mode: str = option(
-        "embedded",
-        "embedded: this process also consumes; off: imbusiness or the Java im-business does",
-        check=one_of("embedded", "off"),
+    mode: Literal["embedded", "off"] = option(
+        "embedded", "embedded: this process also consumes; off: imbusiness or the Java im-business does"
     )
     database: str = option("", "SQLAlchemy URL; empty: SQLite in data_dir", check=OPTIONAL_URL, secret=True)
     gateways: tuple[str, ...] = option(
@@ -197,7 +190,7 @@ class Drain:
 class Config:
     """The whole tree, validated. `load` makes one; tests write `Config(limits=Limits(burst=5))`."""
 
-    profile: str = option("seed", "dialect of events and answers", check=one_of("seed", "xzll"))
+    profile: Literal["seed", "xzll"] = option("seed", "dialect of events and answers")
     node: Node = section(Node, "this gateway among others")
     data_dir: str = option("./var", "folder of outbox.db, business.db and run files", check=NOT_EMPTY)
     server: Server = section(Server, "the WebSocket port")
