@@ -85,6 +85,12 @@ class RecordTests(TestCase):
             except (RecordError, NewerRecord) as error:
                 self.assertIsInstance(error, ValueError)
 
+    def test_a_writer_that_was_wrong(self) -> None:
+        """A right checksum over records that are none: cut content, an unknown kind, no UTF-8."""
+        body = pack([Sent(MESSAGE)])[5:]
+        for wrong in (body[:-1], b"\x09" + body[1:], body[:-1] + b"\xff", body + b"\x03"):
+            self.assertRaises(RecordError, unpack, b"\x01" + crc32(wrong).to_bytes(4, "little") + wrong)
+
     def test_newer_version(self) -> None:
         """A blob of a later version is told apart from a damaged one."""
         self.assertRaises(NewerRecord, unpack, b"\x02" + BLOB[1:])

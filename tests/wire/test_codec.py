@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.message import Message as ProtobufMessage
 from hypothesis import given, settings
@@ -69,6 +71,14 @@ ordinary = st.one_of(
     st.builds(client_codec.encode_withdraw_send, u64, client_msg_id, u64),
     st.builds(client_codec.encode_get_msg_ids, u64),
 )
+CID = bytes(range(1, 17))
+ORDINARY = (
+    client_codec.encode_send(CID, 1002, "hi", time=5),
+    client_codec.encode_send(CID, 1002, "hi"),
+    request(1, filled(im_pb2.C2CSendReq(), clientMsgId=CID, from_=3, to=4, format=5, content="hi", time=6)),
+    client_codec.encode_ack(CID, 77, 1001, 3),
+    client_codec.encode_ack(CID, 77, 1001, 3, 1002),
+)
 frames = st.one_of(sends, acks, ordinary, st.builds(request, int32, st.binary(max_size=20)))
 
 
@@ -83,12 +93,7 @@ class DecodeTests(TestCase):
     @given(damaged(frames))
     def test_damaged_frames(self, data: bytes) -> None:
         """Also where bytes are changed, cut or added, `decode` and the runtime agree, refusals included."""
-        try:
-            expected = reference(data)
-        except ProtobufError:
-            self.assertRaises(DecodeError, codec.decode, data)
-        else:
-            self.assertEqual(codec.decode(data), expected)
+        self.agree(data)
 
     @settings(max_examples=2 * EXAMPLES, deadline=None)
     @given(st.one_of(st.binary(), st.binary().map(lambda rest: b"\x08\x01\x12" + rest), st.binary(max_size=80)))
@@ -98,6 +103,25 @@ class DecodeTests(TestCase):
             codec.decode(data)
         except DecodeError as error:
             self.assertEqual(error.code, 1007)
+
+    def agree(self, data: bytes) -> None:
+        try:
+            expected = reference(data)
+        except ProtobufError:
+            self.assertRaises(DecodeError, codec.decode, data)
+        else:
+            self.assertEqual(codec.decode(data), expected, data.hex())
+
+    def test_every_single_byte(self) -> None:
+        """Frames of the ordinary kinds with any one byte changed to anything, or anything behind them."""
+        for frame in ORDINARY:
+            for at in range(len(frame)):
+                changed = bytearray(frame)
+                for byte in range(256):
+                    changed[at] = byte
+                    self.agree(bytes(changed))
+            for tail in (b"\x08\x02", b"\x08\x01", b"\x12\x00", b"\x39" + bytes(8), b"\x18\x01", b"\x00"):
+                self.agree(frame + tail)
 
     def test_every_cut_of_a_send(self) -> None:
         """A frame cut anywhere is never taken for a whole one."""
@@ -142,10 +166,23 @@ class EncodeTests(TestCase):
         answer = codec.encode_send_refusal(cid, sender, receiver, code, text)
         self.assertEqual(answer, response(2, refusal, code, text))
 
+    def test_any_fields_left_out(self) -> None:
+        """Pushes and receipts in every combination of fields that are set and fields that are not."""
+        whole = Message(77, CID, 1001, 1002, 1, "hi", 5, 6)
+        names = ("msg_id", "client_msg_id", "sender", "receiver", "format", "content", "time")
+        for chosen in product((False, True), repeat=len(names)):
+            empty = {name: type(getattr(whole, name))() for name, leave in zip(names, chosen, strict=True) if leave}
+            message = whole._replace(**empty)
+            self.same_push(message, 0)
+            self.same_receipt(Receipt(*message[:4], message.format), 1)
+
     @settings(max_examples=2 * EXAMPLES, deadline=None)
     @given(st.builds(Message, u64, client_msg_id, u64, u64, int32, content, u64, u64), int32)
     def test_push(self, message: Message, code: int) -> None:
         """Pushes."""
+        self.same_push(message, code)
+
+    def same_push(self, message: Message, code: int) -> None:
         payload = filled(
             im_pb2.C2CMsgPush(),
             clientMsgId=message.client_msg_id,
@@ -162,6 +199,9 @@ class EncodeTests(TestCase):
     @given(st.builds(Receipt, u64, client_msg_id, u64, u64, int32), int32)
     def test_receipt(self, receipt: Receipt, code: int) -> None:
         """Receipts."""
+        self.same_receipt(receipt, code)
+
+    def same_receipt(self, receipt: Receipt, code: int) -> None:
         payload = filled(
             im_pb2.C2CAckReq(),
             clientMsgId=receipt.client_msg_id,
