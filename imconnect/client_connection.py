@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,6 +21,13 @@ _log = Logger()
 
 #: A connection that lived this long was a good one: the next failure starts again with the shortest wait. Seconds.
 _PROVEN_AFTER = 5.0
+
+#: What people can do something with, in place of the errors' own words.
+_WHY: dict[type[Exception], str] = {
+    ConnectionRefusedError: "connection refused",
+    TimeoutError: "no answer",
+    DNSLookupError: "unknown host",
+}
 
 
 class SignInRefused(ClientError):
@@ -156,7 +164,8 @@ class Connection:
 
     def _unreached(self, failure: Failure) -> None:
         self._attempt = None
-        self._lost(Loss(reason=failure.getErrorMessage()))
+        known = failure.check(*_WHY)
+        self._lost(Loss(reason=_WHY[known] if known else failure.getErrorMessage()))
 
     def _opened(self, link: ClientProtocol) -> None:
         self.link = link

@@ -190,6 +190,7 @@ class Line:
     #: Of an own line: 0 waiting, 1 sent, 3 delivered, 4 read.
     status: int = 0
     withdrawn: bool = False
+    #: Why an own line was not taken, or that nobody knows.
     refused: str = ""
 
     @property
@@ -198,7 +199,7 @@ class Line:
         if self.withdrawn:
             return "withdrawn"
         if self.refused:
-            return f"✗ not sent: {self.refused}"
+            return f"✗ {self.refused}"
         return _MARKS.get(Status(self.status), "…") if self.status else "…"
 
     @property

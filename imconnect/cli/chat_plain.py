@@ -6,7 +6,7 @@ import codecs
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.threads import blockingCallFromThread
@@ -66,9 +66,12 @@ class PlainTalk:
 
     async def run(self, complain: Callable[[str], object]) -> int:
         """Talk until the end. Returns the exit status: 0 if everything was sent."""
+        wait = f"within {self._wait:g} s"
+        late = f"no gateway at {self._url} {wait}"
         try:
             await self._client.start().addTimeout(self._wait, self._reactor)
             await self._ended
+            late = f"not everything was answered {wait}"
             if self._gone:
                 complain(self._gone)
                 return 1
@@ -77,20 +80,25 @@ class PlainTalk:
             complain(str(error))
             return 1
         except TimeoutError:
-            complain(self._too_late())
+            complain(late)
             return 1
         finally:
             await self._client.stop()
         return 1 if self._conversation.failed else 0
 
-    def _too_late(self) -> str:
-        if not self._ended.called or not self._conversation.waiting:
-            return f"no answer from {self._url} within {self._wait:g} s"
-        return f"{self._conversation.waiting} lines were not answered within {self._wait:g} s"
+
+class LineReader(Protocol):
+    """Who takes lines."""
+
+    def feed(self, line: str) -> Deferred[None]:
+        """One line; fires when there is room for the next."""
+
+    def end(self) -> object:
+        """There are no more."""
 
 
-def read_lines(reactor: Any, descriptor: int, talk: PlainTalk) -> None:
-    """Feed `talk` from a file descriptor, on a thread of its own, as fast as it can take the lines.
+def read_lines(reactor: Any, descriptor: int, reader: LineReader) -> None:
+    """Feed `reader` from a file descriptor, on a thread of its own, as fast as it can take the lines.
 
     A thread, because reactors cannot wait for regular files; a daemon that reads the bare descriptor, because one that
     sits in `sys.stdin` would hold a lock that the interpreter wants at its end.
@@ -105,9 +113,9 @@ def read_lines(reactor: Any, descriptor: int, talk: PlainTalk) -> None:
         while data := os.read(descriptor, 65536):
             *lines, rest = (rest + decoder.decode(data)).split("\n")
             for line in lines:
-                call(reactor, talk.feed, line)
+                call(reactor, reader.feed, line)
         if rest:
-            call(reactor, talk.feed, rest)
-        reactor.callFromThread(talk.end)
+            call(reactor, reader.feed, rest)
+        reactor.callFromThread(reader.end)
 
     threading.Thread(target=read, name="chat-lines", daemon=True).start()

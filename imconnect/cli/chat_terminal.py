@@ -12,11 +12,11 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
-from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.formatted_text import FormattedText, StyleAndTextTuples
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 from prompt_toolkit.patch_stdout import patch_stdout
-from prompt_toolkit.shortcuts import print_formatted_text
+from prompt_toolkit.shortcuts import CompleteStyle, print_formatted_text
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
@@ -36,7 +36,7 @@ _STYLE = Style.from_dict(
         "note": "ansiyellow",
         "state": "ansibrightblack",
         "mark": "ansigreen",
-        "prompt": "bold",
+        "peer": "bold",
         "bottom-toolbar": "noreverse ansibrightblack",
     }
 )
@@ -45,7 +45,7 @@ _STYLE = Style.from_dict(
 def fragments(line: Line) -> StyleAndTextTuples:
     """A line with its colours."""
     styled: StyleAndTextTuples = [(f"class:{line.kind.value}", line.body)]
-    if line.kind is Kind.OWN:
+    if line.kind is Kind.OWN and not line.withdrawn:
         styled.append(("class:mark", f"  {line.mark}"))
     return styled
 
@@ -89,8 +89,9 @@ class TerminalScreen:
     def show(self, line: Line) -> None:
         """A new line, right above the prompt."""
         self.alive.append(line)
-        settled = self.alive[: -self._room()]
-        del self.alive[: len(settled)]
+        settled: list[Line] = []
+        while len(self.alive) > 1 and self._is_crowded():
+            settled.append(self.alive.pop(0))
         if settled:
             self._print(settled)
         self._redraw()
@@ -119,16 +120,18 @@ class TerminalScreen:
         # Ten receipts at once are one line, not ten.
         last = self.alive[-1] if self.alive else None
         if line.kind is Kind.OWN and last is not None and last.kind is Kind.NOTE and last.text.endswith(line.mark):
-            last.text = f"#{line.number} {last.text}" if len(last.text) < 60 else f"#{line.number} and others {line.mark}"
-            self._redraw()
-        else:
-            self.show(Line(Kind.NOTE, line.change))
+            numbers = last.text.removesuffix(line.mark)
+            if len(numbers) < 50:
+                last.text = f"{numbers}#{line.number} {line.mark}"
+                self._redraw()
+                return
+        self.show(Line(Kind.NOTE, line.change))
 
     def _print(self, lines: list[Line]) -> None:
         def write() -> None:
             for line in lines:
                 output = None if self._session is None else self._session.app.output
-                print_formatted_text([*fragments(line)], style=_STYLE, output=output)
+                print_formatted_text(FormattedText(fragments(line)), style=_STYLE, output=output)
 
         if self._session is not None and self._session.app.is_running:
             run_in_terminal(write)
@@ -139,8 +142,10 @@ class TerminalScreen:
         if self._session is not None:
             self._session.app.invalidate()
 
-    def _room(self) -> int:
-        return max(1, min(_ALIVE, self._size()[0] - 4))
+    def _is_crowded(self) -> bool:
+        # The prompt, the completions and the toolbar need their place too.
+        rows = sum(text.count("\n") for _, text, *_ in self.rendered())
+        return len(self.alive) > _ALIVE or rows > self._size()[0] - 5
 
     def _size(self) -> tuple[int, int]:
         if self._session is None:
@@ -157,7 +162,7 @@ class TerminalTalk:
         self._client, self._conversation, self._screen = client, conversation, screen
         self._gone = ""
         self._session: PromptSession[str] = PromptSession(
-            self._prompt, erase_when_done=True, completer=_Words(conversation), complete_while_typing=True,
+            self._prompt, erase_when_done=True, completer=_Words(conversation), complete_style=CompleteStyle.READLINE_LIKE,
             bottom_toolbar=self._toolbar, style=_STYLE, reserve_space_for_menu=0, input=input, output=output,
         )  # fmt: skip
         screen.attach(self._session)
@@ -199,7 +204,7 @@ class TerminalTalk:
 
     def _prompt(self) -> StyleAndTextTuples:
         peer = self._conversation.peer
-        return [*self._screen.rendered(), ("class:prompt", f"{peer}> " if peer else "/to USER> ")]
+        return [*self._screen.rendered(), ("class:peer", f"{peer}> " if peer else "/to USER> ")]
 
     def _toolbar(self) -> str:
         phase = "online" if self._client.state.phase is Phase.ONLINE else "not connected"

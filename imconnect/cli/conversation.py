@@ -150,7 +150,7 @@ class Conversation:
         else:
             what = f"#{own.line.number}"
             withdrawn = self._client.withdraw(own.msg_id, own.line.user)
-            self._expect(withdrawn, lambda _: None, lambda why: self._note(f"{what} could not be taken back: {why}"))
+            self._expect(withdrawn, lambda _: None, lambda why: self._note(f"{what} stays: {why}"))
 
     def _expect(self, asked: Deferred[Any], done: Callable[[Any], object], refused: Callable[[str], object]) -> None:
         self._open += 1
@@ -159,7 +159,7 @@ class Conversation:
             failure.trap(ClientError)
             self.failed = True
             error = failure.value
-            refused(f"{error.msg} ({error.code})" if isinstance(error, Refused) else str(error))
+            refused(f"{clean(error.msg)} ({error.code})" if isinstance(error, Refused) else f"no answer ({error})")
 
         def over(result: Any) -> Any:
             self._open -= 1
@@ -201,11 +201,13 @@ class Conversation:
             self._screen.changed(line)
 
     def _withdrawn(self, msg_id: int, by: int) -> None:
-        own = next((own.line for own in reversed(self._own.values()) if own.msg_id == msg_id), None)
-        line = own or self._theirs.get(msg_id)
-        if line is not None and not line.withdrawn:
-            line.withdrawn = True
-            self._screen.changed(line)
+        # A note to oneself is both an own line and one of "theirs".
+        lines = [own.line for own in self._own.values() if own.msg_id == msg_id]
+        lines += [self._theirs[msg_id]] if msg_id in self._theirs else []
+        for line in lines:
+            if not line.withdrawn:
+                line.withdrawn = True
+                self._screen.changed(line)
 
     def _state(self, state: State) -> None:
         if state.phase is Phase.ONLINE:
