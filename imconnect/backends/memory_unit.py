@@ -22,7 +22,7 @@ from imconnect.business.rows import (
     SessionRow,
     Stock,
 )
-from imconnect.business.store import Conflict
+from imconnect.business.store import BadData, Conflict
 
 _MISSING: Any = object()
 
@@ -106,6 +106,11 @@ class MemoryUnit:
             key = (message.from_id, message.client_msg_id)
             if message.msg_id in tables.messages or (message.client_msg_id and key in tables.sends):
                 raise Conflict(f"message {message.msg_id} is stored already")
+            try:
+                message.content.encode()
+            except UnicodeEncodeError:
+                # As a database would: half of a surrogate pair is no text.
+                raise BadData("a text is not valid Unicode") from None
             tables.put(tables.messages, message.msg_id, attrs.evolve(message))
             if message.client_msg_id:
                 tables.put(tables.sends, key, message.msg_id)

@@ -66,11 +66,12 @@ def messages(msg_ids: Collection[int]) -> Rows:
 
 
 def messages_by_send(keys: Collection[SendKey]) -> Rows:
+    """Without an order: for the sake of one SQLite would rather read the whole table in the order of msg_id. Rows
+    are locked in the order of the index."""
     wanted = [(sender, uuid_text(client_msg_id)) for sender, client_msg_id in keys]
     return (
         select(*message.c)
         .where(tuple_(message.c.from_id, message.c.client_msg_id).in_(wanted))
-        .order_by(message.c.msg_id)
         .with_for_update()
     )
 

@@ -1,0 +1,169 @@
+"""The store on SQLite, through SQLAlchemy."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, text
+
+from imconnect.backends.sql import queries
+from imconnect.backends.sql.engine import make_engine
+from imconnect.backends.sql.migrate import ensure_schema
+from imconnect.backends.store_sql import SqlPendingStore, SqlStore
+from imconnect.business.service import BusinessRules
+from imconnect.business.store import Store
+from imconnect.core.ports import PendingStore
+from imconnect.errors import Unavailable
+from tests.business.made import BEN, NOW, AtOnce, Everything, ack, in_database, sent
+from tests.contracts.business import MessagesContract, RulesContract, StatusContract
+from tests.contracts.business_edges import EarlyContract, JobsContract, ParkingContract, TransactionContract
+from tests.contracts.pending_store import PendingStoreContract
+from tests.support import TestCase
+
+
+def engine_for(case: TestCase) -> Engine:
+    """A new database file with its schema, closed after the test."""
+    engine = make_engine(case.mktemp(), sync="normal")
+    case.addCleanup(engine.dispose)
+    ensure_schema(engine)
+    return engine
+
+
+class _Sqlite(RulesContract):
+    def make(self) -> Store:
+        self.engine = engine_for(self)
+        return SqlStore(self.engine)
+
+    def rows(self) -> Everything:
+        return in_database(self.engine)
+
+
+class SqlMessagesTests(_Sqlite, MessagesContract, TestCase):
+    """Storing."""
+
+
+class SqlStatusTests(_Sqlite, StatusContract, TestCase):
+    """Acknowledging, offlining, withdrawing."""
+
+
+class SqlEarlyTests(_Sqlite, EarlyContract, TestCase):
+    """What comes before its message."""
+
+
+class SqlParkingTests(_Sqlite, ParkingContract, TestCase):
+    """What cannot be applied."""
+
+
+class SqlJobsTests(_Sqlite, JobsContract, TestCase):
+    """Retention."""
+
+
+class SqlTransactionTests(_Sqlite, TransactionContract, TestCase):
+    """All or nothing."""
+
+
+class SqlPendingStoreTests(PendingStoreContract, TestCase):
+    """What the gateway reads."""
+
+    def make(self) -> tuple[Store, PendingStore]:
+        engine = engine_for(self)
+        return SqlStore(engine), SqlPendingStore(engine, AtOnce())
+
+
+class FaultTests(TestCase):
+    """A database that fails."""
+
+    def setUp(self) -> None:
+        self.engine = engine_for(self)
+        self.business = BusinessRules(SqlStore(self.engine), lambda: NOW)
+
+    def test_disk_full(self) -> None:
+        """Nothing is committed, Unavailable says why, and with room again the same batch is applied."""
+        with self.engine.connect() as connection:
+            pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+        raw = self.engine.raw_connection()
+        raw.cursor().execute(f"PRAGMA max_page_count={pages + 2}")
+        raw.close()
+        batch = [sent(i, content="x" * 5000) for i in range(1, 30)]
+        error = self.assertRaises(Unavailable, self.business.apply, batch)
+        self.assertIn("full", str(error))
+        self.assertEqual(in_database(self.engine).messages, [])
+        self.assertEqual(self.business.counts.messages, 0)
+        raw = self.engine.raw_connection()
+        raw.cursor().execute("PRAGMA max_page_count=100000")
+        raw.close()
+        self.business.apply(batch)
+        self.assertEqual(len(in_database(self.engine).messages), 29)
+
+    def test_schema_is_away(self) -> None:
+        """An older database without one of the tables is away, for business and for the gateway."""
+        with self.engine.begin() as connection:
+            connection.execute(text("DROP TABLE im_offline_message"))
+        self.assertRaises(Unavailable, self.business.apply, [sent(1)])
+        self.failureResultOf(SqlPendingStore(self.engine, AtOnce()).owed(BEN, 0, 5), Unavailable)
+
+    def test_locked(self) -> None:
+        """A database that somebody else holds is away after the driver's wait."""
+        other = make_engine(str(self.engine.url.database))
+        self.addCleanup(other.dispose)
+        raw = self.engine.raw_connection()
+        raw.cursor().execute("PRAGMA busy_timeout=1")
+        raw.close()
+        holder = other.raw_connection()
+        self.addCleanup(holder.close)
+        holder.cursor().execute("BEGIN IMMEDIATE")
+        self.assertRaises(Unavailable, self.business.apply, [sent(1)])
+        holder.cursor().execute("ROLLBACK")
+        self.business.apply([sent(1)])
+        self.assertEqual(len(in_database(self.engine).messages), 1)
+
+    def test_readers_do_not_wait_for_a_writer(self) -> None:
+        """A page is read while a batch is being written, and shows what was committed before."""
+        self.business.apply([sent(1)])
+        pending = SqlPendingStore(self.engine, AtOnce())
+        with SqlStore(self.engine).transaction() as unit:
+            unit.drop_early(NOW, 1)
+            self.assertEqual(len(self.successResultOf(pending.owed(BEN, 0, 5))), 1)
+
+    def test_errors_do_not_quote_bodies(self) -> None:
+        """The text of a message is in no exception."""
+        with self.engine.begin() as connection:
+            connection.execute(text("DROP TABLE im_session"))
+        error = self.assertRaises(Unavailable, self.business.apply, [sent(1, content="a secret"), ack(1, 3)])
+        self.assertNotIn("a secret", f"{error} {error.__cause__}")
+
+
+class IndexTests(TestCase):
+    """Every query of the gateway and of business searches an index: none reads a whole table."""
+
+    def test_no_scans(self) -> None:
+        """EXPLAIN QUERY PLAN of each shows no SCAN of a table of messages, owed rows, sessions or notices."""
+        engine = engine_for(self)
+        statements = {
+            "owed": queries.owed(1, 2, 3),
+            "known": queries.known([1, 2]),
+            "overdue": queries.overdue([1, 2], 3, 4),
+            "find": queries.find(1),
+            "notices": queries.notices(1, 2, 3),
+            "messages": queries.messages([1, 2]),
+            "messages_by_send": queries.messages_by_send([(1, bytes(16)), (2, bytes(16))]),
+            "sessions": queries.sessions([(1, "a"), (2, "b")]),
+            "early_of": queries.early_of([1, 2]),
+            "early_counts": queries.early_counts([1, 2]),
+            "oldest_early": queries.oldest_early(1, 2),
+            "purgeable": queries.purgeable(1, 2),
+        }
+        for name, statement in statements.items():
+            sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
+            with engine.connect() as connection:
+                steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
+            searches = [step for step in steps if step.startswith("SEARCH im_")]
+            scans = [step for step in steps if step.startswith("SCAN im_")]
+            self.assertTrue(searches, f"{name}: {steps}")
+            self.assertEqual(scans, [], f"{name}: {steps}")
+
+    def test_pages_are_not_sorted(self) -> None:
+        """A page of what is owed comes in the order of the key: no sorting of all that is owed."""
+        engine = engine_for(self)
+        sql = str(queries.owed(1, 2, 3).compile(engine, compile_kwargs={"literal_binds": True}))
+        with engine.connect() as connection:
+            steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
+        self.assertNotIn("TEMP B-TREE", " ".join(steps))
