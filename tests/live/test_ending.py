@@ -1,4 +1,4 @@
-"""Real processes under twistd and twist: how they end."""
+"""Real processes under twistd and twist: how they end (imconnect/service/ending.py)."""
 
 from __future__ import annotations
 
