@@ -6,6 +6,7 @@ Whatever is wrong with the file raises Damaged and leaves it as it is: everythin
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ FORMAT = 1  # user_version
 PAGE_BYTES = 4096
 #: A file up to this many bytes is checked page by page at start (about 0.2 s); the batches always are, by their crc.
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
+
+#: What reading a file may raise where it is damaged: a wrong byte can turn a number into a text, or a text into none.
+READ_ERRORS = (sqlite3.Error, TypeError, ValueError, OverflowError)
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -112,7 +116,7 @@ def connect_reader(path: str) -> sqlite3.Connection:
         except BaseException:
             db.close()
             raise
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         raise Damaged(path, str(error)) from error
     return db
 
@@ -130,24 +134,34 @@ def _check_identity(db: sqlite3.Connection, path: str) -> None:
 
 def recover(db: sqlite3.Connection, path: str) -> tuple[Recovered, dict[int, int]]:
     """Everything in the log, checked, and the relay positions. Raises Damaged."""
+    collecting = gc.isenabled()
+    gc.disable()  # it would walk the growing list again and again, for more time than the reading takes
     try:
         _check_pages(db, path)
         state = dict(db.execute("SELECT name, value FROM outbox_state"))
         positions = dict(db.execute("SELECT lane, position FROM outbox_lane"))
-        gone = state.get("last", 0)
-        last = 0
-        entries: list[Entry] = []
-        for position, count, blob in db.execute("SELECT position, count, events FROM outbox_batch ORDER BY position"):
-            if last and position != last + 1:
-                raise Damaged(path, f"the events {last + 1} to {position - 1} are missing")
-            entries += _entries(path, position, count, blob)
-            last = position + count - 1
-        if last and last < gone:
-            raise Damaged(path, f"the events {last + 1} to {gone} are missing")
+        entries, last = _everything(db, path)
         parked(db, path)  # only to know that they can be read
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         raise Damaged(path, str(error)) from error
+    finally:
+        if collecting:
+            gc.enable()
+    gone = state.get("last", 0)
+    if last and last < gone:
+        raise Damaged(path, f"the events {last + 1} to {gone} are missing")
     return Recovered(entries, max(last, gone), state.get("reserved_ms", 0)), positions
+
+
+def _everything(db: sqlite3.Connection, path: str) -> tuple[list[Entry], int]:
+    last = 0
+    entries: list[Entry] = []
+    for position, count, blob in db.execute("SELECT position, count, events FROM outbox_batch ORDER BY position"):
+        if last and position != last + 1:
+            raise Damaged(path, f"the batch behind event {last} is at {position}")
+        entries += _entries(path, position, count, blob)
+        last = position + count - 1
+    return entries, last
 
 
 def _check_pages(db: sqlite3.Connection, path: str) -> None:
@@ -159,7 +173,7 @@ def _check_pages(db: sqlite3.Connection, path: str) -> None:
 
 
 def read(db: sqlite3.Connection, path: str, after: int, limit: int) -> list[Entry]:
-    """See `Outbox.read`. Raises Damaged, sqlite3.Error."""
+    """See `Outbox.read`. Raises Damaged, READ_ERRORS."""
     batches = []
     found = 0
     # Nothing is unpacked while the statement is open: it keeps the WAL from being reset.
@@ -173,7 +187,7 @@ def read(db: sqlite3.Connection, path: str, after: int, limit: int) -> list[Entr
 
 
 def parked(db: sqlite3.Connection, path: str) -> list[tuple[int, Event, str]]:
-    """See `Outbox.parked`. Raises Damaged, sqlite3.Error."""
+    """See `Outbox.parked`. Raises Damaged, READ_ERRORS."""
     rows = db.execute("SELECT position, reason, event FROM outbox_parked ORDER BY position").fetchall()
     return [(position, event, reason) for position, reason, blob in rows for _, event in _entries(path, position, 1, blob)]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Lock
 from typing import Any, Literal, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from imconnect.backends import outbox_schema
+from imconnect.backends.outbox_upkeep import Upkeep
 from imconnect.backends.outbox_writer import Append, Report, Write, Writer
 from imconnect.backends.threads import Pool, Reactor
 from imconnect.core.ports import Entry, Recovered
@@ -21,15 +19,12 @@ from imconnect.errors import Damaged, Unavailable
 from imconnect.events.records import pack
 from imconnect.events.values import Event
 
-_log = Logger()
 _R = TypeVar("_R")
 
 #: How long relay positions and trimming wait for a transaction to ride with (seconds); after a failed one; between pieces.
 RIDE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PIECE_SECONDS = 0.05
-#: A WAL beyond this is emptied under the writer's lock, because copying it beside a busy writer never ends.
-WAL_BYTES = 64 * 1024 * 1024
 
 _RESERVE = "INSERT OR REPLACE INTO outbox_state (name, value) VALUES ('reserved_ms', ?)"
 _PARK = "INSERT OR REPLACE INTO outbox_parked (position, created, reason, event) VALUES (?, ?, ?, ?)"
@@ -48,16 +43,13 @@ class SqliteOutbox:
         self._sync = sync
         self._order = DeferredLock()  # open and close, one after the other
         self._reading = Pool(reactor, "outbox-reader", 1)
-        self._upkeep = Pool(reactor, "outbox-upkeep", 1)
         self._reader: sqlite3.Connection | None = None
-        self._upkeeper: sqlite3.Connection | None = None
         self._writer: Writer | None = None
+        self._upkeep: Upkeep | None = None
         self._open = False
         self._closed = False
         self._positions: dict[int, int] = {}
         self._timer: IDelayedCall | None = None
-        self._checkpointing = False
-        self._checkpoint_failed = False
 
     def open(self) -> Deferred[Recovered]:
         """See `Outbox.open`. Once; Unavailable after `close()`."""
@@ -67,7 +59,6 @@ class SqliteOutbox:
         if self._closed or self._writer is not None:
             raise Unavailable("the outbox was opened before")
         self._reading.start()
-        self._upkeep.start()
         try:
             recovered, self._positions = await self._reading.run(self._recover)
             writer = Writer(self._reactor, self.path, self._sync, recovered.last, self._report)
@@ -76,6 +67,7 @@ class SqliteOutbox:
             await self._release()
             raise
         self._writer = writer
+        self._upkeep = Upkeep(self._reactor, self.path, self._sync, writer.gate)
         self._open = not self._closed
         return recovered
 
@@ -148,15 +140,18 @@ class SqliteOutbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # The writer's connection goes last: the last one to close empties the WAL, and only it can write.
-        for pool, db in (self._reading, self._reader), (self._upkeep, self._upkeeper):
-            await pool.stop()
-            if db is not None:
-                db.close()
-        self._reader = self._upkeeper = None
+        await self._reading.stop()
+        if self._reader is not None:
+            self._reader.close()
         writer, self._writer = self._writer, None
+        upkeep, self._upkeep = self._upkeep, None
+        # The writer's connection goes last: the last one to close empties the WAL, which takes a while.
+        if upkeep is not None:
+            await upkeep.stop()
         if writer is not None:
             await writer.stop()
+        if upkeep is not None:
+            upkeep.release()
 
     def _now(self) -> int:
         return int(self._reactor.seconds() * 1000)
@@ -179,8 +174,10 @@ class SqliteOutbox:
         """On the reader's thread."""
         try:
             return question(reader)
-        except sqlite3.Error as error:
-            raise _translated(self.path, error) from error
+        except outbox_schema.READ_ERRORS as error:
+            if isinstance(error, sqlite3.OperationalError):  # locked, I/O
+                raise Unavailable(f"outbox: {error}") from error
+            raise Damaged(self.path, str(error)) from error
 
     def _report(self, report: Report) -> None:
         """On the reactor, once per transaction."""
@@ -191,9 +188,8 @@ class SqliteOutbox:
                 deferred.callback(result)
         if self._open and report.more:
             self._ride(RETRY_SECONDS if report.failed else PIECE_SECONDS)
-        if self._open and report.checkpoint and not self._checkpointing and self._writer is not None:
-            self._checkpointing = True
-            self._upkeep.run(self._checkpoint, self._writer.gate).addCallbacks(self._checkpointed, self._not_checkpointed)
+        if self._open and report.checkpoint and self._upkeep is not None:
+            self._upkeep.checkpoint()
 
     def _ride(self, delay: float) -> None:
         if self._timer is None:
@@ -203,32 +199,6 @@ class SqliteOutbox:
         self._timer = None
         if self._writer is not None:
             self._writer.put(None)
-
-    def _checkpoint(self, gate: Lock) -> None:
-        """On the thread that looks after the WAL: copy it into the file, beside the writer."""
-        if self._upkeeper is None:
-            self._upkeeper = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.05)
-            self._upkeeper.execute(f"PRAGMA synchronous = {self._sync}")
-        _, frames, _ = self._upkeeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames * outbox_schema.PAGE_BYTES > WAL_BYTES:
-            with gate:  # what came meanwhile is little
-                self._upkeeper.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _checkpointed(self, _: object) -> None:
-        self._checkpointing = self._checkpoint_failed = False
-
-    def _not_checkpointed(self, failure: Failure) -> None:
-        self._checkpointing = False
-        if self._open and not self._checkpoint_failed:  # once: the WAL only grows until it works again
-            self._checkpoint_failed = True
-            _log.warn("outbox {path}: checkpoint: {error}", path=self.path, error=failure.getErrorMessage())
-
-
-def _translated(path: str, error: sqlite3.Error) -> Damaged | Unavailable:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Damaged(path, str(error))
-    return Unavailable(f"outbox: {error}")
 
 
 def _file_size(path: str) -> int:

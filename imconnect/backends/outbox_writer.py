@@ -21,11 +21,13 @@ from imconnect.errors import Damaged, Unavailable
 _log = Logger()
 
 #: The WAL is copied into the file each time about this much was written to it.
-CHECKPOINT_BYTES = 4 * 1024 * 1024
+CHECKPOINT_BYTES = 8 * 1024 * 1024
 #: Batches that leave the log in one transaction: a bounded piece, because appends wait meanwhile.
 TRIM_BATCHES = 64
 #: How long an answer may wait until it is certain that a failed commit left nothing (seconds).
 FENCE_SECONDS = 5.0
+#: How long a transaction waits where another program (a backup) holds the file (seconds).
+LOCKED_SECONDS = 5.0
 
 _INSERT = "INSERT INTO outbox_batch (position, count, created, events) VALUES (?, ?, ?, ?)"
 _DONE = "INSERT OR REPLACE INTO outbox_lane (lane, position) VALUES (?, ?)"
@@ -73,6 +75,9 @@ class Report(NamedTuple):
 
 class Writer:
     """One thread, one connection. `put` and `stop` are called by the reactor, `report` is called on it."""
+
+    #: Replaced where a test needs a disk that fails.
+    connection: type[sqlite3.Connection] = sqlite3.Connection
 
     def __init__(self, reactor: Reactor, path: str, sync: str, last: int, report: Callable[[Report], None]) -> None:
         self._reactor = reactor
@@ -131,7 +136,7 @@ class Writer:
         self._reactor.callFromThread(self._ended.callback, None)
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, isolation_level=None)
+        db = sqlite3.connect(self._path, timeout=LOCKED_SECONDS, isolation_level=None, factory=self.connection)
         db.execute(f"PRAGMA synchronous = {self._sync}")
         db.execute("PRAGMA wal_autocheckpoint = 0")
         return db
