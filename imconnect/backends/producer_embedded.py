@@ -46,6 +46,9 @@ class EmbeddedProducer:
         self._in_flight = 0
         self._closing: list[Deferred[None]] | None = None
 
+    def open(self) -> Deferred[None]:
+        return succeed(None)
+
     def lane(self, event: Event) -> int:
         return 0
 

@@ -97,6 +97,9 @@ class Answer(NamedTuple):
 class Producer(Protocol):
     """The way to the business side: RocketMQ, or in process."""
 
+    def open(self) -> Deferred[None]:
+        """Fires when `lane` can be asked. Errback: Unavailable (the queue is away: ask again)."""
+
     def lane(self, event: Event) -> int:
         """Which queue this event belongs to. Never changes for an event while the process lives."""
 

@@ -62,6 +62,8 @@ class Relay:
         #: Events read and not settled yet, in all lanes.
         self._buffered = 0
         self._reading = False
+        self._open = False
+        self._failures = 0
         self._stopped = False
         #: (number, seconds) of what became durable, one per second at most: how old is the oldest.
         self._marks: deque[tuple[int, float]] = deque()
@@ -125,13 +127,18 @@ class Relay:
     async def _read_some(self) -> None:
         last = self._last
         try:
+            if not self._open:
+                await self._producer.open()
+                self._open = True
             entries = await self._outbox.read(self._read, BATCH)
+            self._failures = 0
             if not entries:
                 # Nothing above is left in the log: an idle lane's position may be older than what was forgotten.
                 self._read = last
         except Unavailable as error:
             self.last_error = str(error)
-            await sleep(self._clock, LONGEST)
+            self._failures += 1
+            await self._wait(self._failures)
             entries = []
         finally:
             self._reading = False
@@ -214,7 +221,10 @@ class Relay:
         self._metrics.mq_sends["retry"] += events
         if lane.failures == 3:
             _log.warn("queue {lane} takes nothing, the outbox keeps it: {why}", lane=number, why=self.last_error)
-        wait = min(LONGEST, BACKOFF * 2.0 ** min(lane.failures, 10))
+        await self._wait(lane.failures)
+
+    async def _wait(self, failures: int) -> None:
+        wait = min(LONGEST, BACKOFF * 2.0 ** min(failures, 10))
         await sleep(self._clock, wait * (0.5 + self._jitter() / 2))
 
     def _recovered(self, number: int, lane: Lane) -> None:
