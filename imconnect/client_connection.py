@@ -41,7 +41,7 @@ class SignInRefused(ClientError):
 
 
 class Replaced(ClientError):
-    """Signed out because the same device signed in elsewhere (4001). Coming back would sign out the other one."""
+    """Signed out because the same device, or one device too many, signed in (4001). Coming back would sign that out."""
 
 
 class Stopped(ClientError):
@@ -215,7 +215,7 @@ class Connection:
 def ending(loss: Loss) -> ClientError | None:
     """What makes it useless, or harmful, to come back; else None."""
     if loss.code == REPLACED:
-        return Replaced(loss.reason or "replaced by the same device")
+        return Replaced("signed out, because a newer connection of this user took over")
     if 400 <= loss.status < 500 and loss.status not in (408, 429):
         return SignInRefused(loss.status, loss.reason)
     return None

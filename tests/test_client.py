@@ -26,6 +26,7 @@ from tests.fake_gateway import FakeGateway
 from tests.support import TestCase
 
 URL = "ws://127.0.0.1:10001/websocket"
+TAKEN_OVER = "signed out, because a newer connection of this user took over"
 
 
 class ClientTestCase(TestCase):
@@ -449,10 +450,10 @@ class ConnectionTests(ClientTestCase):
         self.gateway.answers = False
         sent = client.send(1002, "x")
         self.gateway.flush()
-        self.close(4001, "replaced by the same device")
+        self.close(4001, "replaced")
         self.failureResultOf(sent, Replaced)
         self.failureResultOf(client.send(1002, "y"), Replaced)
-        self.assertEqual(self.states[-1], State(Phase.STOPPED, "replaced by the same device"))
+        self.assertEqual(self.states[-1], State(Phase.STOPPED, TAKEN_OVER))
         self.pass_time(3600)
         self.assertEqual(self.gateway.attempts, 1)
         self.successResultOf(client.stop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
@@ -58,23 +59,26 @@ def chat(url: str, user: int, peer: int, device: str, token: str, wait: float) -
 
     headers = {"token": token} if token else {}
     client = Client(reactor, url, user, device=device, headers=headers, auto_ack=False, retry_unavailable=True)
-    talk = _on_terminal if sys.stdin.isatty() and sys.stdout.isatty() else _plain
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    begin = _on_terminal if terminal else _in_a_pipe
 
     def main(reactor: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(_exit_with(talk(reactor, client, peer, url, wait)))
+        return Deferred.fromCoroutine(_exit_with(begin(reactor, client, peer, url, wait)))
 
     react(main)
 
 
-async def _exit_with(talk: Any) -> None:
+async def _exit_with(talk: Coroutine[Any, Any, int]) -> None:
     raise SystemExit(await talk)
 
 
-async def _plain(reactor: Any, client: Client, peer: int, url: str, wait: float) -> int:
+async def _in_a_pipe(reactor: Any, client: Client, peer: int, url: str, wait: float) -> int:
     conversation = Conversation(client, PlainScreen(sys.stdout, sys.stderr), peer)
     talk = PlainTalk(reactor, client, conversation, url, wait)
     read_lines(reactor, sys.stdin.fileno(), talk)
-    return await talk.run(_complain)
+    status = Deferred.fromCoroutine(talk.run(_complain))
+    _at_shutdown(reactor, talk.interrupt, status)
+    return await status
 
 
 async def _on_terminal(reactor: Any, client: Client, peer: int, url: str, wait: float) -> int:
@@ -83,10 +87,28 @@ async def _on_terminal(reactor: Any, client: Client, peer: int, url: str, wait: 
 
     screen = TerminalScreen()
     talk = TerminalTalk(client, Conversation(client, screen, peer), screen)
-    reason = await Deferred.fromFuture(asyncio.ensure_future(talk.run()))
-    if reason:
-        _complain(reason)
-    return 1 if reason else 0
+    reason = Deferred.fromFuture(asyncio.ensure_future(talk.run()))
+    _at_shutdown(reactor, talk.interrupt, reason)
+    why = await reason
+    if why:
+        _complain(why)
+    return 1 if why else 0
+
+
+def _at_shutdown(reactor: Any, interrupt: Callable[[], object], done: Deferred[Any]) -> None:
+    """On a signal leave as after the last line: the terminal gets its modes back, the gateway a goodbye."""
+    over: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        over.callback(None)
+        return result
+
+    def shut_down() -> Deferred[None]:
+        interrupt()
+        return over
+
+    done.addBoth(pass_on)
+    reactor.addSystemEventTrigger("before", "shutdown", shut_down)
 
 
 def _complain(reason: str) -> None:

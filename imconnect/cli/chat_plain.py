@@ -60,8 +60,13 @@ class PlainTalk:
         if not self._ended.called:
             self._ended.callback(None)
 
+    def interrupt(self) -> None:
+        """Leave now."""
+        self._signed_out("interrupted")
+        self._client.stop()
+
     def _signed_out(self, reason: str) -> None:
-        self._gone = reason
+        self._gone = self._gone or reason
         self.end()
 
     async def run(self, complain: Callable[[str], object]) -> int:
@@ -77,7 +82,7 @@ class PlainTalk:
                 return 1
             await self._conversation.answered().addTimeout(self._wait, self._reactor)
         except ClientError as error:
-            complain(str(error))
+            complain(self._gone or str(error))
             return 1
         except TimeoutError:
             complain(late)

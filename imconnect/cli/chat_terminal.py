@@ -180,6 +180,11 @@ class TerminalTalk:
             self._screen.settle()
         return self._gone
 
+    def interrupt(self) -> None:
+        """Leave now."""
+        if not self._gone:
+            self._end("interrupted")
+
     async def _one_line(self) -> bool:
         try:
             return self._conversation.enter(await self._session.prompt_async())

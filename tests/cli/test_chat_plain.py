@@ -13,7 +13,7 @@ from imconnect.cli.chat_plain import PlainScreen, PlainTalk, read_lines
 from imconnect.cli.conversation import Conversation
 from tests.cli.test_conversation import ChatTestCase
 from tests.support import ReactorTestCase
-from tests.test_client import URL
+from tests.test_client import TAKEN_OVER, URL
 
 
 class PlainTestCase(ChatTestCase):
@@ -108,9 +108,19 @@ class PlainTalkTests(PlainTestCase):
         """Who is replaced while he waits for input leaves with 1."""
         _, status = self.talk()
         self.gateway.flush()
-        self.close(4001, "replaced by the same device")
+        self.close(4001, "replaced")
         self.assertEqual(self.successResultOf(status), 1)
-        self.assertEqual(self.complaints, ["replaced by the same device"])
+        self.assertEqual(self.complaints, [TAKEN_OVER])
+
+    def test_interrupted(self) -> None:
+        """A signal ends it, cleanly, whatever it is waiting for."""
+        for prepare in (lambda: None, self.gateway.flush):
+            talk, status = self.talk()
+            prepare()
+            talk.interrupt()
+            self.gateway.flush()
+            self.assertEqual(self.successResultOf(status), 1)
+        self.assertEqual(self.complaints, ["interrupted", "interrupted"])
 
     def test_quit(self) -> None:
         """`/quit` is the end of the input; what follows is not read."""

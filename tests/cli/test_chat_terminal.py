@@ -18,6 +18,7 @@ from imconnect.cli.chat_terminal import TerminalScreen, TerminalTalk, fragments,
 from imconnect.cli.conversation import Conversation
 from tests.cli.test_conversation import ChatTestCase
 from tests.support import TestCase
+from tests.test_client import TAKEN_OVER
 
 
 def own(number: int, status: int = 0) -> Line:
@@ -116,7 +117,7 @@ class TerminalTalkTests(ChatTestCase):
         conversation = Conversation(client, screen, 1002, now=self.clock.seconds)
 
         async def run(keys: PipeInput) -> str:
-            talk = TerminalTalk(client, conversation, screen, input=keys, output=output)
+            talk = self.running = TerminalTalk(client, conversation, screen, input=keys, output=output)
             asyncio.get_running_loop().call_soon(script, keys)
             wires = asyncio.ensure_future(self.keep_moving())
             try:
@@ -163,11 +164,21 @@ class TerminalTalkTests(ChatTestCase):
         self.gateway.http = (b"HTTP/1.1 401 Unauthorized\r\n\r\n",)
         self.assertEqual(self.talk(lambda keys: None), "401 Unauthorized")
 
+    def test_interrupted(self) -> None:
+        """A signal ends the prompt, whatever stands in it."""
+
+        def script(keys: PipeInput) -> None:
+            keys.send_text("half a li")
+            asyncio.get_running_loop().call_later(0.2, self.running.interrupt)
+
+        self.assertEqual(self.talk(script), "interrupted")
+        self.assertEqual(self.gateway.closes, [(True, 1000)])
+
     def test_replaced(self) -> None:
         """Being replaced ends the prompt, whatever stands in it."""
 
         def script(keys: PipeInput) -> None:
             keys.send_text("half a li")
-            asyncio.get_running_loop().call_later(0.2, self.close, 4001, "replaced by the same device")
+            asyncio.get_running_loop().call_later(0.2, self.close, 4001, "replaced")
 
-        self.assertEqual(self.talk(script), "replaced by the same device")
+        self.assertEqual(self.talk(script), TAKEN_OVER)
