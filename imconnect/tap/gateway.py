@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
-from twisted.application.service import IServiceCollection
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.components import Componentized
 
 from imconnect.backends import outbox_schema
 from imconnect.backends.auth_open import OpenAuthenticator
@@ -26,11 +23,12 @@ from imconnect.errors import Unavailable
 from imconnect.events.seed import SEED
 from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
-from imconnect.observe import logs, systemd
+from imconnect.observe import systemd
 from imconnect.observe.metrics import Metrics
 from imconnect.service import OrderedService, ProcessEnd
 from imconnect.tap.business import EmbeddedBusiness
 from imconnect.tap.listening import Listening, bind, passed_by_systemd
+from imconnect.tap.logged import LoggedService
 from imconnect.tap.options import Options, refused
 from imconnect.tap.state import State
 
@@ -49,29 +47,21 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Gateway(OrderedService):
-    """`twistd imconnect`. Logs as configured from twistd's first line on."""
-
-    def __init__(self, reactor: Any, end: ProcessEnd, config: Config) -> None:
-        super().__init__(reactor, end.fail)
-        self._log = config.log
-
-    def setServiceParent(self, parent: IServiceCollection) -> None:
-        if isinstance(parent, Componentized):
-            logs.install(parent, self._log.format, self._log.level, sys.stdout if sys.stdout.isatty() else None)
-        super().setServiceParent(parent)
-
-
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
     """Checks everything that can be wrong and binds the ports; nothing runs yet, because twistd may fork after this."""
     if reactor is None:
         from twisted.internet import reactor
+    config = options.configuration
+    end = ProcessEnd(reactor)
+    service = LoggedService(reactor, end.fail, config.log, options.log_stream())
     with refused():
-        return make_gateway(options.configuration, reactor)
+        add_parts(service, config, reactor)
+    end.install(config.drain.deadline + AFTER_DRAIN)
+    return service
 
 
-def make_gateway(config: Config, reactor: Any) -> OrderedService:
-    """The same from a configuration. Raises ConfigError or Damaged."""
+def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
+    """The gateway's parts, in the order in which they start. Raises ConfigError or Damaged."""
     folder = DataDir(config.data_dir)
     outbox_schema.inspect(folder.file("outbox.db"))
     websocket = passed_by_systemd("websocket") or bind(config.server.host, config.server.port, "server.port")
@@ -99,9 +89,6 @@ def make_gateway(config: Config, reactor: Any) -> OrderedService:
     state = State(node, outbox, factory, business, now_ms)
     state.register(metrics)
 
-    end = ProcessEnd(reactor)
-    end.install(config.drain.deadline + AFTER_DRAIN)
-    service = Gateway(reactor, end, config)
     service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
     service.add("data_dir", _Folder(folder))
     service.add("business", business, start_within=RECOVERY, stop_within=AFTER_DRAIN)
@@ -110,7 +97,6 @@ def make_gateway(config: Config, reactor: Any) -> OrderedService:
     service.add("clients", _Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
     service.add("ready", _Ready(state, factory, listening))
-    return service
 
 
 def core_settings(config: Config) -> Settings:

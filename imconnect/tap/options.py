@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
-import yaml
 from twisted.python import usage
+from twisted.python.logfile import LogFile
 
-from imconnect.config import Config, load, masked, parse_override, unsupported
+from imconnect.config import Config, load, parse_override, printed, unsupported
 from imconnect.errors import ConfigError, Damaged
 
 
@@ -54,6 +54,17 @@ class Options(usage.Options):
 
     opt_s = opt_set
 
+    def log_stream(self) -> Any:
+        """Where twistd was told to log: an observer of ours takes the place of the one that would have gone there.
+
+        None: standard output.
+        """
+        above: Any = self.parent or {}
+        name = above.get("logfile")
+        if name is None and not above.get("nodaemon", True):
+            name = "twistd.log"
+        return LogFile.fromFullPath(name) if name and name != "-" else None
+
     def postOptions(self) -> None:
         with refused():
             self.configuration = load(
@@ -61,5 +72,5 @@ class Options(usage.Options):
             )
             unsupported(self.configuration)
         if self["check"]:
-            yaml.safe_dump(masked(self.configuration), sys.stdout, sort_keys=False, allow_unicode=True)
+            sys.stdout.write(printed(self.configuration))
             raise SystemExit(0)
