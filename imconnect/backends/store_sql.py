@@ -13,8 +13,9 @@ from imconnect.backends.calls import Calls
 from imconnect.backends.sql import queries
 from imconnect.backends.sql.engine import WRITES
 from imconnect.backends.sql.errors import translated
+from imconnect.backends.sql.keys import pieces
 from imconnect.backends.sql.unit import SqlUnit, message_of
-from imconnect.backends.sql.writes import Writes, pieces
+from imconnect.backends.sql.writes import Writes
 from imconnect.model import Overdue, Owed, Stored, Withdrawal
 
 
@@ -71,7 +72,9 @@ class SqlPendingStore:
 
     def _overdue(self, users: Collection[int], before: int, per_user: int) -> list[Overdue]:
         found = [
-            Overdue(*tuple(row)) for some in pieces(set(users)) for row in self._read(queries.overdue(some, before, per_user))
+            Overdue(*tuple(row))
+            for some in pieces(set(users))
+            for row in self._read(queries.overdue(some, before, per_user))
         ]
         found.sort(key=lambda row: (row.created, row.msg_id))
         return found

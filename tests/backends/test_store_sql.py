@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, text
+from typing import Any
 
-from imconnect.backends.sql import queries
+from sqlalchemy import Engine, Select, text
+from sqlalchemy.dialects import mysql
+
+from imconnect.backends.sql import queries, schema
 from imconnect.backends.sql.engine import make_engine
+from imconnect.backends.sql.keys import delete_text, select_text
 from imconnect.backends.sql.migrate import ensure_schema
+from imconnect.backends.sql.writes import Writes
 from imconnect.backends.store_sql import SqlPendingStore, SqlStore
 from imconnect.business.service import BusinessRules
 from imconnect.business.store import Store
@@ -132,11 +137,25 @@ class FaultTests(TestCase):
 
 
 class IndexTests(TestCase):
-    """Every query of the gateway and of business searches an index: none reads a whole table."""
+    """Every statement searches an index: none reads a whole table."""
 
-    def test_no_scans(self) -> None:
-        """EXPLAIN QUERY PLAN of each shows no SCAN of a table of messages, owed rows, sessions or notices."""
-        engine = engine_for(self)
+    def setUp(self) -> None:
+        self.engine = engine_for(self)
+
+    def steps(self, statement: Select[Any] | str, values: tuple[Any, ...] = ()) -> list[str]:
+        """SQLite's plan."""
+        sql = statement
+        if not isinstance(sql, str):
+            sql = str(sql.compile(self.engine, compile_kwargs={"literal_binds": True}))
+        with self.engine.connect() as connection:
+            return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+    def check(self, name: str, steps: list[str]) -> None:
+        self.assertTrue([step for step in steps if step.startswith("SEARCH im_")], f"{name}: {steps}")
+        self.assertEqual([step for step in steps if step.startswith("SCAN im_")], [], f"{name}: {steps}")
+
+    def test_reads(self) -> None:
+        """Queries."""
         statements = {
             "owed": queries.owed(1, 2, 3),
             "known": queries.known([1, 2]),
@@ -144,26 +163,56 @@ class IndexTests(TestCase):
             "find": queries.find(1),
             "notices": queries.notices(1, 2, 3),
             "messages": queries.messages([1, 2]),
-            "messages_by_send": queries.messages_by_send([(1, bytes(16)), (2, bytes(16))]),
-            "sessions": queries.sessions([(1, "a"), (2, "b")]),
             "early_of": queries.early_of([1, 2]),
             "early_counts": queries.early_counts([1, 2]),
             "oldest_early": queries.oldest_early(1, 2),
             "purgeable": queries.purgeable(1, 2),
         }
         for name, statement in statements.items():
-            sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
-            with engine.connect() as connection:
-                steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
-            searches = [step for step in steps if step.startswith("SEARCH im_")]
-            scans = [step for step in steps if step.startswith("SCAN im_")]
-            self.assertTrue(searches, f"{name}: {steps}")
-            self.assertEqual(scans, [], f"{name}: {steps}")
+            self.check(name, self.steps(statement))
+
+    def test_rows_by_compound_keys(self) -> None:
+        """Many keys at once."""
+        for table, columns in (
+            (schema.message, ("from_id", "client_msg_id")),
+            (schema.session, ("user_id", "chat_id")),
+        ):
+            self.check(table.name, self.steps(select_text("sqlite", table, columns, 3), (1, "a") * 3))
+        for table in (schema.message, schema.session, schema.offline, schema.early, schema.notice):
+            keys = (1,) * len(table.primary_key.columns)
+            self.check(table.name, self.steps(delete_text("sqlite", table, 1), keys))
 
     def test_pages_are_not_sorted(self) -> None:
         """A page of what is owed comes in the order of the key: no sorting of all that is owed."""
-        engine = engine_for(self)
-        sql = str(queries.owed(1, 2, 3).compile(engine, compile_kwargs={"literal_binds": True}))
-        with engine.connect() as connection:
-            steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
-        self.assertNotIn("TEMP B-TREE", " ".join(steps))
+        self.assertNotIn("TEMP B-TREE", " ".join(self.steps(queries.owed(1, 2, 3))))
+
+
+class MysqlTextTests(TestCase):
+    """What MariaDB and MySQL are told; that they take it is for the live tests."""
+
+    def test_compound_keys(self) -> None:
+        """Locked in the order of the key, and one statement for many rows."""
+        self.assertEqual(
+            select_text("mysql", schema.offline, ("user_id", "msg_id"), 2),
+            "SELECT im_offline_message.user_id, im_offline_message.msg_id, im_offline_message.create_time "
+            "FROM im_offline_message WHERE (user_id, msg_id) IN ((%s, %s), (%s, %s)) ORDER BY user_id, msg_id FOR UPDATE",
+        )
+        self.assertEqual(
+            delete_text("mysql", schema.offline, 2),
+            "DELETE FROM im_offline_message WHERE (user_id, msg_id) IN ((%s, %s), (%s, %s))",
+        )
+
+    def test_inserts(self) -> None:
+        """Rows that exist are changed or left; nothing follows VALUES but ON DUPLICATE KEY."""
+        writes = Writes("mysql")
+        self.assertEqual(
+            writes.session,
+            "INSERT INTO im_session (user_id, chat_id, peer_id, last_msg_id, last_msg_time, unread_count) "
+            "VALUES (%s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE last_msg_id = VALUES(last_msg_id), "
+            "last_msg_time = VALUES(last_msg_time), unread_count = VALUES(unread_count)",
+        )
+        self.assertTrue(writes.offline.endswith("ON DUPLICATE KEY UPDATE user_id = im_offline_message.user_id"))
+
+    def test_locks(self) -> None:
+        """Messages are read for update."""
+        self.assertIn("FOR UPDATE", str(queries.messages([1]).compile(dialect=mysql.dialect())))

@@ -119,9 +119,7 @@ class PendingStoreContract(_Base):
         self.assertEqual(notices(0, 200), [7, 6, 9, 8])
         self.assertEqual(notices(NOW + 20, 200), [6, 9, 8])
         self.assertEqual(notices(0, 2), [9, 8])
-        self.assertEqual(
-            list(self.successResultOf(self.pending.notices(CAT, 0, 5))), [Withdrawal(20, ANN, CAT)]
-        )
+        self.assertEqual(list(self.successResultOf(self.pending.notices(CAT, 0, 5))), [Withdrawal(20, ANN, CAT)])
 
     def test_close(self) -> None:
         """Closing comes to an end."""

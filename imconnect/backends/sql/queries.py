@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, select, tuple_
+from sqlalchemy import Select, and_, exists, func, select
 
-from imconnect.backends.sql.schema import early, message, notice, offline, parked, session
-from imconnect.business.rows import SendKey, SessionKey
-from imconnect.wire.ids import uuid_text
+from imconnect.backends.sql.schema import early, message, notice, offline, parked
 
 Rows = Select[*tuple[Any, ...]]
 
@@ -63,26 +61,6 @@ def notices(user: int, since: int, limit: int) -> Rows:
 
 def messages(msg_ids: Collection[int]) -> Rows:
     return select(*message.c).where(message.c.msg_id.in_(msg_ids)).order_by(message.c.msg_id).with_for_update()
-
-
-def messages_by_send(keys: Collection[SendKey]) -> Rows:
-    """Without an order: for the sake of one SQLite would rather read the whole table in the order of msg_id. Rows
-    are locked in the order of the index."""
-    wanted = [(sender, uuid_text(client_msg_id)) for sender, client_msg_id in keys]
-    return (
-        select(*message.c)
-        .where(tuple_(message.c.from_id, message.c.client_msg_id).in_(wanted))
-        .with_for_update()
-    )
-
-
-def sessions(keys: Collection[SessionKey]) -> Rows:
-    return (
-        select(*session.c)
-        .where(tuple_(session.c.user_id, session.c.chat_id).in_(keys))
-        .order_by(session.c.user_id, session.c.chat_id)
-        .with_for_update()
-    )
 
 
 def early_of(msg_ids: Collection[int]) -> Rows:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import Connection, func, select, update
 
 from imconnect.backends.sql import queries, schema
 from imconnect.backends.sql.errors import translated
-from imconnect.backends.sql.writes import Writes, delete_keys, insert, pieces
+from imconnect.backends.sql.keys import delete_keys, pieces, select_keys
+from imconnect.backends.sql.writes import Writes, insert
 from imconnect.business.rows import (
     Changes,
     EarlyRow,
@@ -39,22 +40,19 @@ class SqlUnit:
                     found[row[0]] = message_of(row)
             # A message that was found by its id was found under its clientMsgId too.
             rest = set(keys).difference((row.from_id, row.client_msg_id) for row in found.values())
-            for sends in pieces(rest):
-                for row in self._connection.execute(queries.messages_by_send(sends)):
-                    found[row[0]] = message_of(row)
+            sends = {(sender, uuid_text(client_msg_id)) for sender, client_msg_id in rest}
+            for row in select_keys(self._connection, schema.message, ("from_id", "client_msg_id"), sends):
+                found[row[0]] = message_of(row)
         return list(found.values())
 
     def load_sessions(self, keys: Collection[SessionKey]) -> Sequence[SessionRow]:
         with translated():
-            return [
-                SessionRow(*row) for piece in pieces(keys) for row in self._connection.execute(queries.sessions(piece))
-            ]
+            rows = select_keys(self._connection, schema.session, ("user_id", "chat_id"), keys)
+            return [SessionRow(*row) for row in rows]
 
     def load_early(self, msg_ids: Collection[int]) -> Sequence[EarlyRow]:
         with translated():
-            return [
-                early_of(row) for ids in pieces(msg_ids) for row in self._connection.execute(queries.early_of(ids))
-            ]
+            return [early_of(row) for ids in pieces(msg_ids) for row in self._connection.execute(queries.early_of(ids))]
 
     def count_early(self, actors: Collection[int]) -> dict[int, int]:
         with translated():
@@ -73,7 +71,7 @@ class SqlUnit:
         with translated():
             insert(connection, writes.message, map(_message_values, changes.new_messages))
             self._update_messages(changes.changed_messages)
-            delete_keys(connection, schema.message, changes.gone_messages)
+            delete_keys(connection, schema.message, [(msg_id,) for msg_id in changes.gone_messages])
             insert(connection, writes.new_session, map(_session_values, changes.new_sessions))
             insert(connection, writes.session, map(_session_values, changes.changed_sessions))
             insert(connection, writes.offline, changes.owed_in)
@@ -90,9 +88,7 @@ class SqlUnit:
         for (status, withdrawn), msg_ids in sorted(states.items()):
             values = {"msg_status": status, "withdraw_flag": int(withdrawn)}
             for ids in pieces(msg_ids):
-                self._connection.execute(
-                    update(schema.message).where(schema.message.c.msg_id.in_(ids)).values(values)
-                )
+                self._connection.execute(update(schema.message).where(schema.message.c.msg_id.in_(ids)).values(values))
 
     def park(self, row: ParkedRow) -> bool:
         with translated():
@@ -132,8 +128,7 @@ class SqlUnit:
                 tuple(row)
                 for row in self._connection.execute(select(*key).where(age < before).order_by(age).limit(limit))
             ]
-            for piece in pieces(keys):
-                self._connection.execute(delete(table).where(tuple_(*key).in_(piece)))
+            delete_keys(self._connection, table, keys)
         return len(keys)
 
     def stock(self) -> Stock:
@@ -147,7 +142,16 @@ def message_of(row: Sequence[Any]) -> MessageRow:
     """A row of im_c2c_message with all its columns."""
     msg_id, client_msg_id, from_id, to_id, chat, content, format_, status, withdrawn, created = tuple(row)
     return MessageRow(
-        msg_id, uuid_bytes(client_msg_id or ""), from_id, to_id, chat, content, format_, status, bool(withdrawn), created
+        msg_id,
+        uuid_bytes(client_msg_id or ""),
+        from_id,
+        to_id,
+        chat,
+        content,
+        format_,
+        status,
+        bool(withdrawn),
+        created,
     )
 
 

@@ -3,24 +3,12 @@ many rows only where nothing but `ON DUPLICATE KEY` follows `VALUES (...)`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Table, delete, tuple_
+from sqlalchemy import Connection, Table
 
 from imconnect.backends.sql import schema
-
-_T = TypeVar("_T")
-
-#: Keys per statement: SQLite and the optimizer of MariaDB take several times that.
-CHUNK = 500
-
-
-def pieces(keys: Collection[_T]) -> Iterator[Sequence[_T]]:
-    """In the order of the keys, at most CHUNK at a time."""
-    rows = sorted(keys)  # type: ignore[type-var]
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK]
 
 
 class Writes:
@@ -62,11 +50,3 @@ def insert(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...
     values = list(rows)
     if values:
         connection.exec_driver_sql(statement, values)
-
-
-def delete_keys(connection: Connection, table: Table, keys: Collection[Any]) -> None:
-    """Delete the rows with these primary keys."""
-    columns = tuple(table.primary_key.columns)
-    for piece in pieces(keys):
-        chosen = columns[0].in_(piece) if len(columns) == 1 else tuple_(*columns).in_(piece)
-        connection.execute(delete(table).where(chosen))
