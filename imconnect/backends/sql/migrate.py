@@ -139,7 +139,10 @@ def check_file(path: Path) -> None:
     if size == 0:
         return
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        # Without a WAL there is nothing to recover, and a reader need not leave files of its own beside it.
+        wal = Path(f"{path}-wal")
+        rest = "" if wal.exists() and wal.stat().st_size else "&immutable=1"
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{rest}", uri=True)
         try:
             _check_contents(connection, path, size)
         finally:

@@ -9,6 +9,7 @@ from imconnect.backends.sql.schema import VERSION_TABLE, metadata
 
 context.configure(
     connection=context.config.attributes.get("connection"),
+    dialect_name=context.config.attributes.get("dialect"),
     target_metadata=metadata,
     version_table=VERSION_TABLE,
 )

@@ -19,7 +19,7 @@ _KEYED: dict[str, Any] = {"sqlite_with_rowid": False, **_MYSQL}
 
 
 def _column(name: str, kind: sa.types.TypeEngine[Any] = _BIG) -> sa.Column[Any]:
-    return sa.Column(name, kind, nullable=False)
+    return sa.Column(name, kind, nullable=False, autoincrement=False)
 
 
 def upgrade() -> None:
