@@ -15,7 +15,7 @@ from imconnect.core.resend import Resend
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
-from imconnect.model import Receipt
+from imconnect.model import Receipt, Withdrawal
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_receipt
 
@@ -76,6 +76,11 @@ class Act:
             self._answer(outcome, refused=not nothing_was_written)
         self._hub.flush()
 
+    def withdrawn(self, withdrawal: Withdrawal) -> None:
+        """Business has applied a withdrawal, perhaps of a message that this node did not know when it took it in."""
+        self._resend.end(withdrawal.msg_id)
+        self._has(withdrawal.receiver, withdrawal.msg_id)
+
     def _answer(self, outcome: Outcome, refused: bool = False) -> None:
         session = outcome.session
         if session is None:
@@ -86,7 +91,7 @@ class Act:
             refused = original.state is State.FAILED
             if not refused:
                 self._metrics.sends_duplicate += 1
-        if refused and outcome.refusal:
+        if refused and (original is not None or outcome.deliveries):
             self._metrics.sends_refused["unavailable"] += 1
         payload = outcome.refusal if refused else outcome.reply
         if payload:
@@ -106,7 +111,7 @@ class Act:
             self._end(event)
 
     def _has(self, user: int, msg_id: int) -> None:
-        for session in self._hub.of(user):
+        for session in tuple(self._hub.of(user)):
             session.acknowledge(msg_id)
             if session.stage is Stage.FULL and len(session.open) <= self._settings.unacknowledged // 2:
                 self._backfill.again(session)
@@ -117,5 +122,7 @@ class Act:
         self._has(event.receiver, event.msg_id)
         if type(event) is Acknowledged:
             self._metrics.receipts[event.status] += 1
+            if not self._settings.profile.receipts_by_gateway:
+                return
             receipt = Receipt(event.msg_id, event.client_msg_id, event.sender, event.receiver, event.status)
             self._hub.tell(event.sender, encode_receipt(receipt, self._settings.profile.success))

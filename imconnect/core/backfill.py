@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -77,7 +78,7 @@ class Backfill:
 
     def hint(self, user: int) -> None:
         """Business says that this user is owed something new."""
-        for session in self._hub.of(user):
+        for session in tuple(self._hub.of(user)):
             if session.stage is not Stage.FULL:
                 self.again(session)
 
@@ -94,6 +95,8 @@ class Backfill:
             await self._until_nothing_is_owed(session)
         except Unavailable as error:
             self._store_is_away(error)
+        except CancelledError:
+            raise
         except Exception:
             _log.failure("a backfill failed")
             self._bug(session)
@@ -111,10 +114,9 @@ class Backfill:
         while session.stage is Stage.BEHIND:
             session.reread = False
             unknown = await self._unknown(session)
-            if await self._pages(session) and not session.reread:
-                # Not ended meanwhile: they may have been acknowledged while the pages were read.
-                for row in unknown:
-                    self._show(session, row)
+            if not await self._pages(session) or session.reread:
+                continue
+            if await self._rows(session, unknown) and not session.reread:
                 return
 
     async def _unknown(self, session: Session) -> list[Row]:
@@ -129,6 +131,7 @@ class Backfill:
         """Push what is owed; -> whether everything was read (False: the session is full or has ended)."""
         after = 0
         while True:
+            await self._taken(session)
             page = await within(
                 self._store.owed(session.user, after, self._settings.page), self._settings.backfill_timeout, self._clock
             )
@@ -136,16 +139,34 @@ class Backfill:
             if not page:
                 return True
             for message, offline in page:
-                if session.stage is not Stage.BEHIND:
-                    return False
-                if len(session.open) >= self._settings.unacknowledged:
-                    self._fill(session)
+                if not self._room(session):
                     return False
                 if not self._recent.ended(message.msg_id) and not session.had(message.msg_id):
                     self._delivery.push_owed(session, message, offline)
             after = page[-1].message.msg_id
             self._hub.flush()
-            await self._taken(session)
+
+    async def _rows(self, session: Session, rows: Sequence[Row]) -> bool:
+        """Push what the store does not know, at the pace of the pages; -> whether all of it was."""
+        for start in range(0, len(rows), self._settings.page):
+            if start:
+                self._hub.flush()
+                await self._taken(session)
+            for row in rows[start : start + self._settings.page]:
+                if not self._room(session):
+                    return False
+                # It may have ended while the pages were read.
+                if row.message is not None and not row.ended and not session.had(row.msg_id):
+                    self._delivery.push_owed(session, row.message, offline=False)
+        return True
+
+    def _room(self, session: Session) -> bool:
+        """Whether this session takes another message; one that is full falls out of its backfill."""
+        if session.stage is Stage.BEHIND and len(session.open) >= self._settings.unacknowledged:
+            session.stage = Stage.FULL
+            self._delivery.give_back(session)
+            self._hub.flush()
+        return session.stage is Stage.BEHIND
 
     async def _taken(self, session: Session) -> None:
         """Wait until the client has taken the last page; one that never does is a slow reader."""
@@ -155,15 +176,6 @@ class Backfill:
                 self._slow(session)
                 return
             await sleep(self._clock, CONGESTED)
-
-    def _fill(self, session: Session) -> None:
-        session.stage = Stage.FULL
-        self._delivery.give_back(session)
-        self._hub.flush()
-
-    def _show(self, session: Session, row: Row) -> None:
-        if row.message is not None and not row.ended and not session.had(row.msg_id):
-            self._delivery.push_owed(session, row.message, offline=False)
 
     async def _notices(self, session: Session) -> None:
         since = self._now_ms() - NOTICE_DAYS_MS
@@ -193,7 +205,7 @@ class Backfill:
             self._watching = False
 
     def _look_at(self, user: int, msg_id: int) -> None:
-        for session in self._hub.of(user):
+        for session in tuple(self._hub.of(user)):
             if session.stage is Stage.LIVE and not session.had(msg_id):
                 self.again(session)
 

@@ -11,7 +11,7 @@ from imconnect.core.outcome import Outcome
 from imconnect.core.recent import Recent, State
 from imconnect.core.resend import Resend, Waiting
 from imconnect.core.session import Session, Stage
-from imconnect.core.settings import Settings
+from imconnect.core.settings import ALWAYS_EVENTS, Settings
 from imconnect.events.values import Offlined
 from imconnect.model import Message
 from imconnect.observe.metrics import Metrics
@@ -43,8 +43,8 @@ class Delivery:
         self._room_for_ends = room_for_ends
         #: Offlinings that could not be committed yet, by msgId.
         self._due: dict[int, Message] = {}
-        #: Offlinings that are being committed, by msgId: nobody is told twice.
-        self._offlining: set[int] = set()
+        #: Offlinings that are being committed, msgId -> why: nobody is told twice.
+        self._offlining: dict[int, str] = {}
 
     def deliver(self, message: Message) -> None:
         """A message is durable: push it to each of its receiver's sessions, or turn it offline."""
@@ -61,10 +61,10 @@ class Delivery:
             elif session.stage is Stage.BEHIND and session.wait(message, frame, self._settings.outgoing_bytes):
                 self._resend.hold(message, frame)
                 taken = True
-        if not taken:
+        if taken:
+            self._keep_to_total()
+        else:
             self.offline((message,), "behind")
-        elif len(self._resend) > self._settings.unacknowledged_total:
-            self.offline(self._resend.overflow(), "unacknowledged_total")
 
     def push(self, session: Session, entry: Waiting, kind: str) -> None:
         """Write one message to one session; it is in `resend` before it is written."""
@@ -82,6 +82,7 @@ class Delivery:
             frame = encode_push(message, self._settings.profile.success)
             entry = self._resend.hold(message, frame, offline)
         self.push(session, entry, "backfill")
+        self._keep_to_total()
 
     def catch_up_waiting(self, session: Session) -> None:
         """Write what waited behind the backfill, without what the session has had or must not show any more."""
@@ -120,20 +121,24 @@ class Delivery:
             row = self._recent.get(message.msg_id)
             if (row is not None and row.state is not State.OPEN) or message.msg_id in self._offlining:
                 continue
+            if row is not None and not self._settings.profile.offline_always and reason not in ALWAYS_EVENTS:
+                row.state = State.OFFLINE
+                continue
             if not self._room_for_ends():
                 self._due[message.msg_id] = message
                 continue
-            self._metrics.offline[reason] += 1
-            self._offlining.add(message.msg_id)
+            self._offlining[message.msg_id] = reason
             self._put(Outcome(events=(Offlined(message),)))
 
     def offlined(self, message: Message) -> None:
         """An OFFLINE event is durable."""
-        self._offlining.discard(message.msg_id)
+        reason = self._offlining.pop(message.msg_id, None)
+        if reason is not None:
+            self._metrics.offline[reason] += 1
 
     def offline_failed(self, message: Message) -> None:
         """The commit of an offlining failed: it stays due."""
-        self._offlining.discard(message.msg_id)
+        self._offlining.pop(message.msg_id, None)
         self._due[message.msg_id] = message
 
     def offline_due(self) -> None:
@@ -141,6 +146,10 @@ class Delivery:
         if self._due and self._room_for_ends():
             due, self._due = self._due, {}
             self.offline(due.values(), "due")
+
+    def _keep_to_total(self) -> None:
+        if len(self._resend) > self._settings.unacknowledged_total:
+            self.offline(self._resend.overflow(), "unacknowledged_total")
 
     @property
     def due(self) -> int:

@@ -91,6 +91,7 @@ class Dispatch:
     def _refused(self, session: Session, request: Request, error: CommandError) -> None:
         if type(request) is Send:
             self._context.metrics.sends_refused[error.reason] += 1
+        error.code = self._settings.profile.code(error.code)
         reply = self._refuse(session, request, error)
         if reply:
             self._queue(session, Outcome(reply=reply))
@@ -117,6 +118,8 @@ class Dispatch:
             self._decide(session, request, stored)
         except CommandError as error:
             self._refused(session, request, error)
+        except Disconnect as error:
+            self._end(session, error.code, error.reason)
         except Exception:
             self._bug(session)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -46,6 +46,8 @@ class Pipeline:
         self._decided: deque[tuple[list[Outcome], int]] = deque()
         self._acting = False
         self._idle: list[Deferred[None]] = []
+        #: Ids up to this millisecond are reserved in the log, or about to be.
+        self.reserved = 0
         #: Events decided and not durable yet.
         self.events = 0
         #: The highest number that is durable.
@@ -70,10 +72,15 @@ class Pipeline:
             waiter.callback(None)
         return waiter
 
+    def reserve(self, until_ms: int) -> Deferred[None]:
+        """Durable: ids up to this millisecond may be given out. What was reserved before stays reserved."""
+        self.reserved = max(self.reserved, until_ms)
+        return self._outbox.reserve(self.reserved)
+
     def probe(self) -> None:
         """After a failed commit: see whether the log takes writes again, without risking anybody's message."""
         if not self.healthy and not self._committing and not self._open:
-            self._outbox.reserve(0).addCallbacks(self._is_healthy, lambda failure: None if failure.check(Unavailable) else failure)
+            self.reserve(0).addCallbacks(self._is_healthy, lambda failure: None if failure.check(Unavailable) else failure)
 
     def _turn_ended(self) -> None:
         self._scheduled = False
@@ -89,7 +96,11 @@ class Pipeline:
                 self._decided.append((batch, 0))
                 continue
             self._committing = True
-            self._write(events, reserve).addCallbacks(
+            try:
+                written = self._write(events, reserve)
+            except Exception:
+                written = fail()
+            written.addCallbacks(
                 self._durable,
                 self._failed,
                 callbackArgs=(batch, len(events), self._clock.seconds()),
@@ -100,8 +111,7 @@ class Pipeline:
         if not reserve:
             return self._outbox.append(events)
         # One after the other: were both under way, the events could become durable and be refused all the same.
-        reserved: Deferred[None] = self._outbox.reserve(reserve)
-        return reserved.addCallback(lambda _: self._outbox.append(events) if events else succeed(1))
+        return self.reserve(reserve).addCallback(lambda _: self._outbox.append(events) if events else succeed(1))
 
     def _durable(self, first: int, batch: list[Outcome], events: int, started: float) -> None:
         if events:
@@ -134,10 +144,13 @@ class Pipeline:
         try:
             while self._decided:
                 batch, first = self._decided.popleft()
-                if first == FAILED:
-                    self._fail(batch)
-                else:
-                    self._act(batch, first)
+                try:
+                    if first == FAILED:
+                        self._fail(batch)
+                    else:
+                        self._act(batch, first)
+                except Exception:
+                    _log.failure("a batch could not act")
         finally:
             self._acting = False
         if not self._open and not self._committing:

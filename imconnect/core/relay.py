@@ -6,7 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -85,6 +85,7 @@ class Relay:
         if last > self._last:
             now = self._clock.seconds()
             if not self._marks or now - self._marks[-1][1] >= 1.0:
+                self._drop_marks()
                 self._marks.append((self._last + 1, now))
             self._last = last
         self._read_on()
@@ -101,10 +102,8 @@ class Relay:
 
     def oldest_seconds(self) -> float:
         """How long the oldest event has been waiting; counted from the start for what an earlier process left."""
-        position = self.position
-        while len(self._marks) > 1 and self._marks[1][0] <= position + 1:
-            self._marks.popleft()
-        return self._clock.seconds() - self._marks[0][1] if self._marks and position < self._last else 0.0
+        self._drop_marks()
+        return self._clock.seconds() - self._marks[0][1] if self._marks and self.position < self._last else 0.0
 
     def caught_up(self) -> Deferred[None]:
         """Fires when everything durable by now is in the queue."""
@@ -150,7 +149,13 @@ class Relay:
         for entry in entries:
             number = self._producer.lane(entry[1])
             if entry[0] > done.get(number, 0):
-                self._lanes.setdefault(number, Lane()).entries.append(entry)
+                if number not in self._lanes:
+                    self._lanes[number] = Lane()
+                    if number not in done:
+                        # A start goes on at the lowest position: without one of its own, a lane that is stuck from
+                        # its first event on would be passed over.
+                        self._outbox.done({number: entry[0] - 1})
+                self._lanes[number].entries.append(entry)
                 self._buffered += 1
         if entries:
             self._read = entries[-1][0]
@@ -176,6 +181,13 @@ class Relay:
             taken = await self._take(batch, answers)
         except Unavailable as error:
             self.last_error = str(error)
+            taken = 0
+        except CancelledError:
+            raise
+        except Exception as error:
+            # A bug, but not one that may hold this queue's events for ever.
+            _log.failure("sending to queue {lane} failed", lane=number)
+            self.last_error = type(error).__name__
             taken = 0
         for _ in range(taken):
             lane.entries.popleft()
@@ -232,6 +244,11 @@ class Relay:
             _log.info("queue {lane} takes events again", lane=number)
         lane.failures = 0
         self.last_error = ""
+
+    def _drop_marks(self) -> None:
+        position = self.position
+        while len(self._marks) > 1 and self._marks[1][0] <= position + 1:
+            self._marks.popleft()
 
     def _tell_caught_up(self) -> None:
         if self._caught_up and self.position >= self._last:

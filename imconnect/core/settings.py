@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 
@@ -11,11 +13,33 @@ class Profile:
 
     #: `ImProtoResponse.code` of a success.
     success: int = 0
+    #: Codes of refusals that differ from the seed's (contract/gateway.md 2.3).
+    codes: Mapping[int, int] = {}
     #: Milliseconds since 1970 at which message ids start counting.
     epoch: int = 1704067200000
+    #: Who tells the sender that his message is stored: this gateway when it is durable here, else business.
+    stored_by_gateway: bool = True
+    #: Who tells the sender that his message was delivered or read: this gateway where it can, else always business.
+    receipts_by_gateway: bool = True
+    #: Whether every turning offline is an event; else only an absent receiver, exhausted retries and a restart are.
+    offline_always: bool = True
+
+    def code(self, code: int) -> int:
+        """A refusal's code in this profile."""
+        return self.codes.get(code, code)
 
 
 SEED = Profile()
+XZLL = Profile(
+    success=1,
+    codes={400: -1, 401: -1, 403: -1, 404: -1, 409: -1, 413: -1, 429: 0, 500: -2, 503: -2},
+    epoch=1288834974657,
+    stored_by_gateway=False,
+    receipts_by_gateway=False,
+    offline_always=False,
+)
+#: Reasons for turning offline that are events in every profile.
+ALWAYS_EVENTS = frozenset({"absent", "unacknowledged", "restart", "due"})
 
 
 @attrs.frozen(kw_only=True)
@@ -25,7 +49,7 @@ class Settings:
     profile: Profile = SEED
     delays: tuple[float, ...] = (5.0, 30.0, 300.0)
     give_up: float = 30.0
-    commands_per_second: int = 2000
+    commands_per_second: float = 2000
     burst: int = 10000
     pending_commands: int = 1024
     outgoing_bytes: int = 1048576

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imconnect.core.context import Context, NotAsked
 from imconnect.core.outcome import Outcome
-from imconnect.core.recent import Row, digest
+from imconnect.core.recent import Row, State, digest
 from imconnect.core.session import Session
 from imconnect.errors import CommandError
 from imconnect.events.values import Sent
@@ -39,16 +39,22 @@ def send(context: Context, session: Session, request: Send, _: Stored | type[Not
     if not context.room_for_sends():
         raise CommandError(*UNAVAILABLE, "unavailable")
     context.recent.accept(message)
-    return Outcome(
-        reply=_ack(context, message), refusal=_refusal(message), events=(Sent(message),), deliveries=(message,)
-    )
+    reply = _ack(context, message) if context.settings.profile.stored_by_gateway else b""
+    refusal = _refusal(context, message)
+    return Outcome(reply=reply, refusal=refusal, events=(Sent(message),), deliveries=(message,))
 
 
 def _repeat(context: Context, message: Message, original: Row) -> Outcome:
     """The same clientMsgId again: the same answer, and never before the first one is durable."""
     if original.digest != digest(message):
         raise CommandError(409, "this clientMsgId was used for another message", "conflict")
-    return Outcome(reply=_ack(context, message), refusal=_refusal(message), repeats=original)
+    reply = _ack(context, message) if context.settings.profile.stored_by_gateway else _durable_ack(context, message, original)
+    return Outcome(reply=reply, refusal=_refusal(context, message), repeats=original)
+
+
+def _durable_ack(context: Context, message: Message, original: Row) -> bytes:
+    """Where business acknowledges, only the repeat of what is durable already is answered here."""
+    return _ack(context, message) if original.state >= State.OPEN else b""
 
 
 def _ack(context: Context, message: Message) -> bytes:
@@ -56,5 +62,7 @@ def _ack(context: Context, message: Message) -> bytes:
     return encode_send_ack(message.client_msg_id, message.msg_id, message.receiver, message.sender, success)
 
 
-def _refusal(message: Message) -> bytes:
-    return encode_send_refusal(message.client_msg_id, message.sender, message.receiver, *UNAVAILABLE)
+def _refusal(context: Context, message: Message) -> bytes:
+    code, why = UNAVAILABLE
+    code = context.settings.profile.code(code)
+    return encode_send_refusal(message.client_msg_id, message.sender, message.receiver, code, why)

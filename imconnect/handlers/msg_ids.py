@@ -17,6 +17,6 @@ def give(context: Context, _: Session, __: MsgIds, ___: Stored | type[NotAsked] 
     ids = context.ids.batch(COUNT)
     return Outcome(
         reply=encode_msg_ids(ids, context.settings.profile.success),
-        refusal=encode_reply(Command.PUSH_BATCH_MSG_IDS, 503, "try again later"),
+        refusal=encode_reply(Command.PUSH_BATCH_MSG_IDS, context.settings.profile.code(503), "try again later"),
         reserve=context.ids.last_ms,
     )

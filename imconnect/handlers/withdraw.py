@@ -34,10 +34,11 @@ def withdraw(
     if known is not None and (known.sender != session.user or known.state is State.PENDING):
         raise CommandError(403, "not your message")
     now = context.now_ms()
-    if now - (known.created if known else made) > context.settings.withdraw_window * 1000:
-        raise CommandError(403, "too late to withdraw")
     if known is not None and known.state is State.WITHDRAWN:
         return Outcome(reply=_reply(context, request, known.client_msg_id, now))
+    # A row that only an ACK has made is younger than its message; an id made under a clock that was ahead, older.
+    if now - min(known.created if known else made, made) > context.settings.withdraw_window * 1000:
+        raise CommandError(403, "too late to withdraw")
     if not context.room_for_ends():
         raise CommandError(503, "try again later", "unavailable")
     return _accepted(context, session, request, known, now)
@@ -49,10 +50,11 @@ def _accepted(context: Context, session: Session, request: Withdraw, known: Know
     else:
         client_msg_id = request.client_msg_id if len(request.client_msg_id) == 16 else b""
         receiver = request.receiver
+    code = context.settings.profile.code(503)
     event = Withdrawn(request.msg_id, client_msg_id, session.user, receiver, now, known is None)
     return Outcome(
         reply=_reply(context, request, client_msg_id, now),
-        refusal=encode_withdraw_reply(request.msg_id, client_msg_id, False, 503, "try again later", now),
+        refusal=encode_withdraw_reply(request.msg_id, client_msg_id, False, code, "try again later", now),
         events=(event,),
     )
 
