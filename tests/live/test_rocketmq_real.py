@@ -1,0 +1,218 @@
+"""The RocketMQ client against a real broker.
+
+Skipped where there is no Java, except in CI. IMCONNECT_ROCKETMQ_VERSION picks another version of the broker.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from imconnect.rocketmq.admin import Admin
+from imconnect.rocketmq.client import Client
+from imconnect.rocketmq.codes import Outcome
+from imconnect.rocketmq.connection import Credentials
+from imconnect.rocketmq.consumer import GroupConsumer
+from imconnect.rocketmq.messages import Message
+from imconnect.rocketmq.producer import Producer
+from imconnect.rocketmq.routes import Queue
+from tests.rocketmq.behaviours import Behaviours, Log
+from tests.servers import rocketmq_broker
+from tests.servers.rocketmq_broker import DevBroker
+from tests.support import ReactorTestCase
+
+_no_java = shutil.which("java") is None or shutil.which("mvn") is None
+_skip = (
+    "RocketMQ needs a JDK and Maven (make test installs them as root)" if _no_java and "CI" not in os.environ else ""
+)
+
+
+class RealBrokerTestCase(ReactorTestCase):
+    """Clients of a real broker, closed when the test ends."""
+
+    timeout = 300
+    if _skip:
+        skip = _skip
+
+    def setUp(self) -> Any:
+        self.clients: list[Client] = []
+        return deferToThread(self.start_broker).addCallback(self.started)
+
+    def start_broker(self) -> DevBroker:
+        """Blocking."""
+        return rocketmq_broker.shared()
+
+    def started(self, broker: DevBroker) -> None:
+        self.broker = broker
+
+    def tearDown(self) -> Any:
+        return gatherResults([Deferred.fromCoroutine(client.close(1.0)) for client in self.clients])
+
+    def new_client(self, client_id: str = "", **options: Any) -> Client:
+        from twisted.internet import reactor
+
+        client = Client(reactor, self.broker.namesrv, client_id=client_id, **options)
+        self.clients.append(client)
+        return client
+
+    def new_topic(self) -> str:
+        return f"T{os.urandom(8).hex()}"
+
+    def play(self, scenario: Coroutine[Any, Any, None]) -> Deferred[None]:
+        return Deferred.fromCoroutine(scenario)
+
+
+class RealBehaviourTests(RealBrokerTestCase, Behaviours):
+    """Everything in `Behaviours`."""
+
+
+class Load:
+    """Sends numbered batches to each queue, in order, again until stored; remembers what was acknowledged."""
+
+    def __init__(self, clock: Any, producer: Producer, queues: tuple[Queue, ...]) -> None:
+        self.clock, self.producer, self.queues = clock, producer, queues
+        self.acknowledged: dict[Queue, list[bytes]] = {queue: [] for queue in queues}
+        self.stopping = False
+        self.retries = 0
+
+    def run(self) -> Deferred[Any]:
+        return gatherResults([Deferred.fromCoroutine(self._lane(queue)) for queue in self.queues])
+
+    async def _lane(self, queue: Queue) -> None:
+        number = 0
+        while not self.stopping:
+            bodies = [b"%d.%d" % (queue.number, number + i) for i in range(16)]
+            number += 16
+            waiting = [Message(body=body, unique_id=body.decode()) for body in bodies]
+            while waiting:
+                receipts = await self.producer.send(queue, waiting)
+                stored = sum(receipt.stored for receipt in receipts)
+                self.acknowledged[queue] += [message.body for message in waiting[:stored]]
+                waiting = waiting[stored:]
+                if waiting:
+                    self.retries += 1
+                    await deferLater(self.clock, 0.2)
+
+    @property
+    def total(self) -> int:
+        return sum(len(bodies) for bodies in self.acknowledged.values())
+
+
+class RealFaultTests(RealBrokerTestCase):
+    """The broker dies, stops, and comes back."""
+
+    async def load(self, **options: Any) -> tuple[Load, Admin, Client]:
+        client = self.new_client()
+        admin, topic = Admin(client), self.new_topic()
+        route = await admin.create_topic(topic, 4)
+        producer = Producer(client, "P" + topic, **options)
+        return Load(client.clock, producer, route.writable), admin, client
+
+    async def until(self, client: Client, true: Any, seconds: float = 120.0) -> None:
+        deadline = client.clock.seconds() + seconds
+        while not true():
+            if client.clock.seconds() > deadline:
+                raise AssertionError("it did not happen")
+            await deferLater(client.clock, 0.05)
+
+    async def check(self, load: Load, admin: Admin) -> None:
+        """Everything acknowledged is there; the first copies of all are in order."""
+        for queue in load.queues:
+            bodies = [message.body for message in await admin.read_all(queue)]
+            first = list(dict.fromkeys(bodies))
+            self.assertEqual(first[: len(load.acknowledged[queue])], load.acknowledged[queue])
+
+    async def test_kill_nine_loses_nothing_that_was_acknowledged(self) -> None:
+        """Killed under load and started again: producer and consumer go on by themselves, in order, nothing missing."""
+        load, admin, client = await self.load(timeout=3.0)
+        topic, log = load.queues[0].topic, Log()
+        consumer = GroupConsumer(self.new_client("reader"), "G" + topic, topic, log)
+        await consumer.start()
+        sending = load.run()
+        await self.until(client, lambda: load.total > 2000 and len(log.handled) > 500)
+        await deferToThread(self.broker.kill9)
+        before = load.total
+        await deferLater(client.clock, 1.0)
+        self.assertGreater(load.retries, 0)
+        await deferToThread(self.broker.restart)
+        await self.until(client, lambda: load.total > before + 1000)
+        load.stopping = True
+        await sending
+        await self.check(load, admin)
+        seen = {queue: set(load.acknowledged[queue]) for queue in load.queues}
+        await self.until(client, lambda: all(seen[q] <= set(log.bodies(q)) for q in load.queues))
+        for queue in load.queues:
+            first = list(dict.fromkeys(log.bodies(queue)))
+            self.assertEqual(first[: len(load.acknowledged[queue])], load.acknowledged[queue])
+        await consumer.stop()
+
+    async def test_a_stopped_broker_is_waited_for_on_the_same_connection(self) -> None:
+        """SIGSTOP: sends run into their deadline, the connection stays, late replies are dropped; SIGCONT: on it goes."""
+        load, admin, client = await self.load(timeout=0.5)
+        sending = load.run()
+        await self.until(client, lambda: load.total > 200)
+        connects = client.counters.connects
+        self.broker.pause()
+        try:
+            await deferLater(client.clock, 4.0)
+        finally:
+            self.broker.resume()
+        before = load.total
+        await self.until(client, lambda: load.total > before + 200)
+        load.stopping = True
+        await sending
+        self.assertGreater(load.retries, 0)
+        self.assertGreater(client.counters.late_replies, 0)
+        self.assertEqual(client.counters.connects, connects)
+        await self.check(load, admin)
+
+    async def test_tls(self) -> None:
+        """The same over TLS; a development broker has a certificate of its own making."""
+        load, admin, _ = await self.load()
+        secure = self.new_client(tls=lambda host: ssl.CertificateOptions())
+        producer = Producer(secure, "PSecure")
+        (queue, *_) = await producer.queues(load.queues[0].topic)
+        (receipt,) = await producer.send(queue, [Message(body=b"x")])
+        self.assertEqual((receipt.outcome, receipt.reason), (Outcome.STORED, ""))
+        self.assertEqual([m.body for m in await admin.read_all(queue)], [b"x"])
+
+
+class RealAccessTests(RealBrokerTestCase):
+    """A broker that asks who is there."""
+
+    def start_broker(self) -> DevBroker:
+        package = "org.apache.rocketmq.auth.authentication.provider."
+        properties = {
+            "authenticationEnabled": "true",
+            "authenticationProvider": package + "DefaultAuthenticationProvider",
+            "authenticationMetadataProvider": package + "LocalAuthenticationMetadataProvider",
+            "initAuthenticationUser": '{"username":"admin","password":"s3cret"}',
+            "innerClientAuthenticationCredentials": '{"accessKey":"admin","secretKey":"s3cret"}',
+        }
+        broker = DevBroker(Path(self.mktemp()).resolve(), properties=properties)
+        self.addCleanup(deferToThread, broker.kill9)
+        return broker.start(create_topic=False)
+
+    async def test_only_who_signs_right_is_let_in(self) -> None:
+        """A wrong secret is refused; the right one creates a topic, sends and reads."""
+        topic = self.new_topic()
+        known = self.new_client(credentials=Credentials("admin", "s3cret"))
+        admin = Admin(known)
+        (queue,) = (await admin.create_topic(topic, 1)).writable
+        producer = Producer(known, "P")
+        (receipt,) = await producer.send(queue, [Message(body=b"x")])
+        self.assertEqual(receipt.outcome, Outcome.STORED)
+        self.assertEqual([m.body for m in await admin.read_all(queue)], [b"x"])
+        stranger = Producer(self.new_client(credentials=Credentials("admin", "wrong")), "P")
+        await stranger.queues(topic)
+        (receipt,) = await stranger.send(queue, [Message(body=b"y")])
+        self.assertEqual(receipt.outcome, Outcome.RETRY)
+        self.assertEqual(len(await admin.read_all(queue)), 1)
