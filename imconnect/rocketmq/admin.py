@@ -82,10 +82,12 @@ class Admin:
         }
         if attributes:
             fields["attributes"] = ",".join(f"+{key}={value}" for key, value in attributes.items())
-        masters = await self.cluster()
+        until = self._client.clock.seconds() + deadline
+        while not (masters := await self.cluster()):  # a broker that has just started is not registered yet
+            await self._pause(until, "no broker is registered")
         for address in masters.values():
             await self._client.call(address, Request.CREATE_TOPIC, fields, timeout=self._timeout)
-        return await self._wait_for_route(topic, set(masters), deadline)
+        return await self._wait_for_route(topic, set(masters), until)
 
     async def ensure_topic(self, topic: str, queues: int = 8, *, deadline: float = 60.0) -> Route:
         """Its route; it is created where there is none."""
@@ -94,8 +96,7 @@ class Admin:
         except TopicMissing:
             return await self.create_topic(topic, queues, deadline=deadline)
 
-    async def _wait_for_route(self, topic: str, brokers: set[str], deadline: float) -> Route:
-        until = self._client.clock.seconds() + deadline
+    async def _wait_for_route(self, topic: str, brokers: set[str], until: float) -> Route:
         while True:
             try:
                 route = await self._client.routes.refresh(topic)
@@ -103,9 +104,12 @@ class Admin:
                     return route
             except TopicMissing:
                 pass  # the brokers have not told the name server yet
-            if self._client.clock.seconds() >= until:
-                raise RequestTimeout(f"topic {topic} has no route yet")
-            await deferLater(self._client.clock, _ROUTE_STEP)
+            await self._pause(until, f"topic {topic} has no route yet")
+
+    async def _pause(self, until: float, why: str) -> None:
+        if self._client.clock.seconds() >= until:
+            raise RequestTimeout(why)
+        await deferLater(self._client.clock, _ROUTE_STEP)
 
     async def min_offset(self, queue: Queue) -> int:
         """The oldest message that is still there."""

@@ -126,7 +126,7 @@ class Channel:
         self._attempt = None
         if not connection.usable:  # it ended in the turn of its greeting
             gone = ConnectionGone("the connection ended at once")
-            self._failed(Failure(gone))  # type: ignore[no-untyped-call]
+            self._failed(Failure(gone))
             return
         if self._failures:
             _log.info("RocketMQ at {address} is back", address=self.address)

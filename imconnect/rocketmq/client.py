@@ -174,7 +174,7 @@ class Client:
 
     def _tcp(self, host: str, port: int) -> IStreamClientEndpoint:
         if ":" in host:
-            return TCP6ClientEndpoint(self.clock, host, port)  # type: ignore[no-untyped-call]
+            return TCP6ClientEndpoint(self.clock, host, port)
         if host.replace(".", "").isdigit():
             return TCP4ClientEndpoint(self.clock, host, port)
         return HostnameEndpoint(self.clock, host, port)

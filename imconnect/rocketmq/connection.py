@@ -120,7 +120,7 @@ class Connection(Int32StringReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = self._clock.seconds()
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        super().dataReceived(data)
 
     def stringReceived(self, string: bytes) -> None:
         try:
@@ -160,7 +160,7 @@ class Connection(Int32StringReceiver):
             self._write(Frame(code, frame.opaque, REPLY, codec=frame.codec))
 
     def _write(self, frame: Frame) -> None:
-        self.sendString(encode(frame))  # type: ignore[no-untyped-call]
+        self.sendString(encode(frame))
 
     def _next_opaque(self) -> int:
         self._opaque = self._opaque % _LAST_OPAQUE + 1

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, TimeoutError
 from twisted.logger import Logger
 
 from imconnect.rocketmq.allocation import averagely
@@ -47,6 +47,7 @@ class GroupConsumer:
         self._version = int(client.clock.seconds() * 1000)
         self._lanes: dict[Queue, Lane] = {}
         self._leaving: dict[Queue, Lane] = {}
+        self._locking = DeferredLock()  # a lock and an unlock under way together might swap at the broker
         self._wake = Bell(client.clock)
         self._again = False
         self._stopping = False
@@ -162,7 +163,8 @@ class GroupConsumer:
             self._let_go(queue)
         complete = not self._leaving
         for broker in sorted({queue.broker for queue in mine | set(self._leaving)}):
-            complete &= await self._lock(broker, {queue for queue in mine if queue.broker == broker})
+            ours = {queue for queue in mine if queue.broker == broker}
+            complete &= await self._locking.run(self._lock, broker, ours)
         return complete
 
     async def _members(self, route: Route) -> list[str]:
@@ -198,10 +200,10 @@ class GroupConsumer:
             self._client.routes.suspect(self._topic)
             return False
         for queue in sorted(wanted):
-            self._apply(queue, queue in granted, asked_at + self._settings.lock_valid)
+            self._apply(queue, queue in granted, queue in mine, asked_at + self._settings.lock_valid)
         return mine <= granted and mine <= set(self._lanes)
 
-    def _apply(self, queue: Queue, granted: bool, until: float) -> None:
+    def _apply(self, queue: Queue, granted: bool, wanted: bool, until: float) -> None:
         lane = self._lanes.get(queue) or self._leaving.get(queue)
         if lane is not None:
             if granted:
@@ -209,7 +211,7 @@ class GroupConsumer:
             else:
                 lane.drop()
                 self._let_go(queue)
-        elif granted and not self._stopping:
+        elif granted and wanted and not self._stopping:
             _log.info("group {group}: gained {queue}", group=self._group, queue=queue)
             lane = Lane(self._client, self._group, self._tags, self._version, queue, self._handler, self._settings)
             self._lanes[queue] = lane
@@ -226,15 +228,18 @@ class GroupConsumer:
     async def _release(self, queue: Queue, lane: Lane) -> None:
         await lane.release()
         _log.info("group {group}: let go of {queue}", group=self._group, queue=queue)
-        if not lane.dropped:
-            try:
-                await self._client.call(
-                    self._client.broker(queue), Request.UNLOCK, {}, self._lock_body([queue]), timeout=_GOODBYE_TIMEOUT
-                )
-            except RocketMQError as error:
-                _log.warn("{queue} stays locked until it expires: {error}", queue=queue, error=error)
-        del self._leaving[queue]
+        await self._locking.run(self._unlock, queue, lane)
         self._balance_soon()
+
+    async def _unlock(self, queue: Queue, lane: Lane) -> None:
+        del self._leaving[queue]
+        if lane.dropped:
+            return
+        try:
+            address = self._client.broker(queue)
+            await self._client.call(address, Request.UNLOCK, {}, self._lock_body([queue]), timeout=_GOODBYE_TIMEOUT)
+        except RocketMQError as error:
+            _log.warn("{queue} stays locked until it expires: {error}", queue=queue, error=error)
 
     async def _wind_down(self) -> None:
         while self._balancing:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.task import deferLater
 
 from imconnect.rocketmq.client import CLOSE_DEADLINE, Client
-from imconnect.rocketmq.codes import ROUTE_IN_DOUBT, Outcome, Request, outcome_of
+from imconnect.rocketmq.codes import ROUTE_IN_DOUBT, Outcome, Request, Response, outcome_of
 from imconnect.rocketmq.errors import ClientClosed, Illegal, RocketMQError
 from imconnect.rocketmq.frames import Frame
 from imconnect.rocketmq.messages import Message, batched_size, encode_batch, encode_properties, properties_of
@@ -20,6 +20,8 @@ MAX_MESSAGE = 4 << 20  # bytes of a body, the broker's own default
 MAX_BATCH = 1 << 20  # bytes in one request
 _CLOSE_STEP = 0.05  # seconds
 _AUTO_CREATE_TEMPLATE = "TBW102"
+# One message may be at fault, or only their sum (that is a SYSTEM_ERROR): sent one by one it shows.
+_BATCH_AT_FAULT = frozenset({Response.MESSAGE_ILLEGAL, Response.SYSTEM_ERROR})
 # The broker appends a batch's own properties to those of each message, where they win: nothing else may stand here.
 _BATCH_PROPERTIES = encode_properties({"WAIT": "true"})
 
@@ -152,7 +154,7 @@ class Producer:
     async def _flush(self, queue: Queue, batch: Sequence[_Prepared], receipts: list[Receipt]) -> bool:
         """Send these with one request; False: nothing after them may be sent."""
         answers = await self._request(queue, batch)
-        if answers[0].outcome is Outcome.PERMANENT and len(batch) > 1:  # one of them is illegal: find out which
+        if len(batch) > 1 and answers[0].code in _BATCH_AT_FAULT:
             answers = []
             for each in batch:
                 answers += await self._request(queue, [each])

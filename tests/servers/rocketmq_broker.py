@@ -35,7 +35,10 @@ START_TIMEOUT = 180.0  # seconds; a loaded machine took 67
 JVM = (
     *("-Xms64m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
     "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
-    *(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in ("java.nio", "java.util", "java.lang", "jdk.internal.ref")),
+    *(
+        f"--add-opens=java.base/{name}=ALL-UNNAMED"
+        for name in ("java.nio", "java.util", "java.lang", "jdk.internal.ref")
+    ),
 )
 
 
@@ -64,7 +67,15 @@ def install(version: str = VERSION, cache: Path = CACHE) -> str:
         if not (home / "lib").is_dir():
             _fetch(version, home)
         if not _fresh(home / "classes" / "DevBroker.class", HERE / "DevBroker.java"):
-            command = ["javac", "-nowarn", "-cp", f"{home}/lib/*", "-d", str(home / "classes"), str(HERE / "DevBroker.java")]
+            command = [
+                "javac",
+                "-nowarn",
+                "-cp",
+                f"{home}/lib/*",
+                "-d",
+                str(home / "classes"),
+                str(HERE / "DevBroker.java"),
+            ]
             subprocess.run(command, check=True, stdout=sys.stderr)
     return f"{home}/classes:{home}/lib/*"
 
@@ -118,8 +129,11 @@ class DevBroker:
             raise CannotRun("the broker is not running")
         return self._jvm.pid
 
-    def start(self, timeout: float = START_TIMEOUT) -> DevBroker:
-        """Returns once the route of a created topic answers. Raises CannotRun."""
+    def start(self, timeout: float = START_TIMEOUT, *, create_topic: bool = True) -> DevBroker:
+        """Returns once the route of a created topic answers; a broker that asks for credentials lets us create none.
+
+        Raises CannotRun.
+        """
         deadline = time.monotonic() + timeout
         classpath = install(self._version, self._cache)
         self.store.mkdir(parents=True, exist_ok=True)
@@ -135,7 +149,8 @@ class DevBroker:
             self._jvm = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         try:
             self._read_ready(deadline)
-            self.create_topic("DevReady", 1, deadline=deadline)
+            if create_topic:
+                self.create_topic("DevReady", 1, deadline=deadline)
         except BaseException:
             self.kill9()
             raise
@@ -236,7 +251,7 @@ def shared(version: str = "") -> DevBroker:
     version = version or os.environ.get("IMCONNECT_ROCKETMQ_VERSION", VERSION)
     if version not in _shared:
         store = Path(tempfile.mkdtemp(prefix="imconnect-rocketmq-"))
-        broker = DevBroker(store, version=version)
+        broker = DevBroker(store, version=version, properties={"autoCreateTopicEnable": "false"})
         atexit.register(shutil.rmtree, store, ignore_errors=True)
         atexit.register(broker.kill9)
         broker.start()
