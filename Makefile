@@ -46,8 +46,12 @@ lint: .venv/.dev
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-proto: .venv/.dev
-	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. imconnect/wire/im.proto
+# The generator decides which protobuf is needed at run time: this one is content with 6.31.1.
+.cache/protoc:
+	.venv/bin/pip install --quiet --target $@ grpcio-tools==1.74.0
+
+proto: .venv/.dev .cache/protoc
+	PYTHONPATH=.cache/protoc .venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. imconnect/wire/*.proto
 
 docs: .venv/.run
 	.venv/bin/python -m imconnect.config.doc > docs/configuration.md
