@@ -91,7 +91,8 @@ class BusinessRules:
         `keep_days` days before `now` that nobody is owed, and says how many; call it until that is less than 500.
 
         A message that its receiver has but never read stops counting as unread. Sessions stay. What is still owed
-        stays however old it is. Raises Unavailable.
+        stays however old it is. An event of a deleted message that came once more would store it again: keep longer
+        than the queue does. Raises Unavailable.
         """
         with self._store.transaction() as unit:
             rows = unit.purgeable(now - keep_days * DAY_MS, PIECE)

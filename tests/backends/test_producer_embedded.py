@@ -38,7 +38,7 @@ class Later:
     """A pool whose thread gets to the calls when the test says so."""
 
     def __init__(self) -> None:
-        self._calls: list[Callable[[], None]] = []
+        self._calls: list[Callable[[], object]] = []
 
     def run(self, function: Callable[..., _T], /, *args: Any) -> Deferred[_T]:
         result: Deferred[_T] = Deferred()

@@ -150,7 +150,7 @@ class IndexTests(TestCase):
         with self.engine.connect() as connection:
             return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
 
-    def check(self, name: str, steps: list[str]) -> None:
+    def check_steps(self, name: str, steps: list[str]) -> None:
         self.assertTrue([step for step in steps if step.startswith("SEARCH im_")], f"{name}: {steps}")
         self.assertEqual([step for step in steps if step.startswith("SCAN im_")], [], f"{name}: {steps}")
 
@@ -169,7 +169,7 @@ class IndexTests(TestCase):
             "purgeable": queries.purgeable(1, 2),
         }
         for name, statement in statements.items():
-            self.check(name, self.steps(statement))
+            self.check_steps(name, self.steps(statement))
 
     def test_rows_by_compound_keys(self) -> None:
         """Many keys at once."""
@@ -177,10 +177,10 @@ class IndexTests(TestCase):
             (schema.message, ("from_id", "client_msg_id")),
             (schema.session, ("user_id", "chat_id")),
         ):
-            self.check(table.name, self.steps(select_text("sqlite", table, columns, 3), (1, "a") * 3))
+            self.check_steps(table.name, self.steps(select_text("sqlite", table, columns, 3), (1, "a") * 3))
         for table in (schema.message, schema.session, schema.offline, schema.early, schema.notice):
             keys = (1,) * len(table.primary_key.columns)
-            self.check(table.name, self.steps(delete_text("sqlite", table, 1), keys))
+            self.check_steps(table.name, self.steps(delete_text("sqlite", table, 1), keys))
 
     def test_pages_are_not_sorted(self) -> None:
         """A page of what is owed comes in the order of the key: no sorting of all that is owed."""

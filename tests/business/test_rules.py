@@ -94,7 +94,9 @@ class OrderTests(TestCase):
         for key, count in unread.items():
             mine = [row for row in rows.messages if (row.to_id, row.chat_id) == key]
             self.assertEqual(count, sum(row.msg_status < 4 and not row.withdrawn for row in mine))
-        self.assertEqual(sorted(row.msg_id for row in rows.notices), [row.msg_id for row in rows.messages if row.withdrawn])
+        self.assertEqual(
+            sorted(row.msg_id for row in rows.notices), [row.msg_id for row in rows.messages if row.withdrawn]
+        )
         self.assertEqual(rows.early, [])
         self.assertEqual(counts.messages, len(rows.messages))
         receipts = [(receipt.msg_id, receipt.status) for applied in told for receipt in applied.receipts]

@@ -76,13 +76,14 @@ def ensure_schema(engine: Engine, upgrade: bool = False, scripts: Path = SCRIPTS
                 # Two processes that start on an empty database: one creates, the other finds.
                 connection.execute(text("SELECT GET_LOCK('imconnect_schema', 60)"))
             try:
-                _bring(connection, scripts, sqlite or upgrade)
+                bring(connection, scripts, sqlite or upgrade)
             finally:
                 if not sqlite:
                     connection.execute(text("SELECT RELEASE_LOCK('imconnect_schema')"))
 
 
-def _bring(connection: Connection, scripts: Path, automatic: bool) -> None:
+def bring(connection: Connection, scripts: Path, automatic: bool) -> None:
+    """The same inside a transaction; an older schema is upgraded only where that is `automatic`."""
     directory = ScriptDirectory(str(scripts))
     known = {script.revision for script in directory.walk_revisions()}
     head = directory.get_current_head() or ""
