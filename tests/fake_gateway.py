@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from imconnect.model import Message, Receipt, Withdrawal
 from imconnect.wire import codec
-from imconnect.wire.requests import Ack, MsgIds, Request, Send, Withdraw
+from imconnect.wire.requests import Ack, MsgIds, Request, Send, Unknown, Withdraw
 
 
 class GatewayProtocol(WebSocketServerProtocol):
@@ -62,6 +62,19 @@ class GatewayProtocol(WebSocketServerProtocol):
         self.sendMessage(frame, isBinary=True)
 
 
+class _Factory(WebSocketServerFactory):
+    protocol = GatewayProtocol
+
+    def __init__(self, gateway: FakeGateway, clock: Any) -> None:
+        super().__init__("ws://127.0.0.1:10001", reactor=clock)
+        self._gateway = gateway
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol: Any = super().buildProtocol(addr)
+        protocol.gateway = self._gateway
+        return protocol
+
+
 class _HttpAnswer(Protocol):
     """Refuses the upgrade; each part is a write of its own."""
 
@@ -83,7 +96,7 @@ class _HttpAnswer(Protocol):
 class FakeGateway:
     """An endpoint with a gateway behind it. `flush` moves what is on the wires, both ways."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock | Any) -> None:
         self.clock = clock
         #: How many connections were tried.
         self.attempts = 0
@@ -102,8 +115,8 @@ class FakeGateway:
         self.last_http: _HttpAnswer | None = None
         self._ids = count(9_000_001)
         self._pumps: list[iosim.IOPump] = []
-        self._factory = WebSocketServerFactory("ws://127.0.0.1:10001", reactor=clock)
-        self._factory.protocol = GatewayProtocol
+        #: For real sockets, where a test wants those.
+        self.factory = _Factory(self, clock)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         """IStreamClientEndpoint."""
@@ -116,8 +129,7 @@ class FakeGateway:
         if self.http:
             server = self.last_http = _HttpAnswer(self.http)
         else:
-            server = self._factory.buildProtocol(None)
-            server.gateway = self
+            server = self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 20002))
         ends = server, iosim.FakeTransport(server, True), client, iosim.FakeTransport(client, False)
         self._pumps.append(iosim.connect(*ends, greet=False))
         return succeed(client)
@@ -160,6 +172,8 @@ class FakeGateway:
             self._withdrawn(session, request)
         elif isinstance(request, MsgIds):
             session.put(codec.encode_msg_ids([next(self._ids) for _ in range(100)], 0))
+        elif isinstance(request, Unknown):
+            session.put(codec.encode_reply(request.command, 404, "unknown type"))
 
     def _sent(self, session: GatewayProtocol, send: Send) -> None:
         if self.refusal is not None:

@@ -67,7 +67,7 @@ def _until_the_end() -> GatewayProcess:
         gateway.end(signal.SIGTERM)
         folder.cleanup()
 
-    reactor.addSystemEventTrigger("after", "shutdown", clean_up)  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("after", "shutdown", clean_up)
     return gateway
 
 
