@@ -1,0 +1,261 @@
+"""A private MariaDB on loopback, for development and tests.
+
+`python -m tests.servers.mariadb --help`. Where it is missing and we are root, Debian's package is installed. Blocking
+code: in a test with a running reactor call it through `deferToThread`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from tests.servers.rocketmq_broker import CannotRun
+
+START_TIMEOUT = 90.0
+USER, DATABASE = "imconnect", "imconnect"
+#: Settings that the promises rest on, as an operator should have them, and a small footprint.
+SETTINGS = {
+    "innodb_flush_log_at_trx_commit": "1",
+    "sync_binlog": "1",
+    "character_set_server": "utf8mb4",
+    "innodb_buffer_pool_size": "64M",
+    "skip_name_resolve": "1",
+    "performance_schema": "0",
+}
+
+
+def ensure_mariadb() -> str:
+    """The server's program, from Debian where it is missing and we are root. Raises CannotRun."""
+    found = _program()
+    if found:
+        return found
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise CannotRun("MariaDB is missing: install mariadb-server")
+    # Debian would start a server of its own; this one is private.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "mariadb-server"]):
+        subprocess.run(["apt-get", "-qq", *command], check=True, env=environment, stdout=sys.stderr)
+    found = _program()
+    if not found:
+        raise CannotRun("mariadb-server was installed, but there is no mariadbd")
+    return found
+
+
+def _program() -> str | None:
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+class MariaDb:
+    """One server with one empty database. Its port stays the same over restarts; so does its data."""
+
+    def __init__(self, folder: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port = port or _free_port()
+        self.password = secrets.token_hex(8)
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._server is None:
+            raise CannotRun("MariaDB is not running")
+        return self._server.pid
+
+    def url(self, database: str = DATABASE) -> str:
+        """For `business.database`."""
+        return f"mysql+pymysql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self, timeout: float = START_TIMEOUT) -> MariaDb:
+        """Returns once it answers. Raises CannotRun."""
+        program = ensure_mariadb()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = self.folder / "data"
+        if not data.is_dir():
+            self._initialise(data)
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
+        command = [
+            program,
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--socket={self.socket}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            f"--pid-file={self.folder}/mariadbd.pid",
+            f"--init-file={self._init_file()}",
+            *options,
+            *self._as_user(),
+        ]
+        with (self.folder / "error.log").open("ab") as log:
+            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._wait(time.monotonic() + timeout)
+        return self
+
+    @property
+    def socket(self) -> str:
+        """A short path: those of UNIX sockets end at 107 characters."""
+        return f"{tempfile.gettempdir()}/imconnect-mariadb-{self.port}.sock"
+
+    def create_database(self, name: str) -> str:
+        """Another empty database; -> its URL."""
+        self.query(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        return self.url(name)
+
+    def query(self, statement: str, database: str = DATABASE) -> list[tuple[object, ...]]:
+        """One statement, on a connection of its own."""
+        import pymysql
+
+        connection = pymysql.connect(
+            host="127.0.0.1", port=self.port, user=USER, password=self.password, database=database, autocommit=True
+        )
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the clean end."""
+        self._end(signal.SIGTERM)
+
+    def kill9(self) -> None:
+        """As a machine that dies."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay, nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._server is not None:
+            self._server.send_signal(number)
+            try:
+                self._server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait(timeout=30)
+            self._server = None
+
+    def _initialise(self, data: Path) -> None:
+        command = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", *self._as_user()]
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "mysql")
+        try:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except subprocess.CalledProcessError as error:
+            raise CannotRun(f"mariadb-install-db failed: {error.stderr.decode(errors='replace')[-300:]}") from error
+
+    def _init_file(self) -> Path:
+        """Runs at every start: the account has the password of this object."""
+        path = self.folder / "init.sql"
+        path.write_text(
+            f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;\n"
+            f"CREATE OR REPLACE USER '{USER}'@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL ON *.* TO '{USER}'@'127.0.0.1';\n"
+        )
+        path.chmod(0o644)
+        return path
+
+    def _as_user(self) -> list[str]:
+        """The server refuses to run as root."""
+        if os.geteuid() != 0:
+            return []
+        try:
+            pwd.getpwnam("mysql")
+        except KeyError:
+            raise CannotRun("there is no user mysql: install mariadb-server") from None
+        return ["--user=mysql"]
+
+    def _wait(self, deadline: float) -> None:
+        import pymysql
+
+        assert self._server is not None
+        while True:
+            if self._server.poll() is not None:
+                self._server = None
+                raise CannotRun(f"MariaDB ended at its start, see {self.folder}/error.log")
+            try:
+                self.query("SELECT 1")
+                return
+            except (pymysql.MySQLError, OSError):
+                if time.monotonic() > deadline:
+                    self.kill9()
+                    raise CannotRun("MariaDB did not start in time") from None
+                time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+_shared: list[MariaDb] = []
+
+
+def shared() -> MariaDb:
+    """The one server of this test process: started at the first call, ended with the process. Raises CannotRun."""
+    if not _shared:
+        folder = Path(tempfile.mkdtemp(prefix="imconnect-mariadb-"))
+        folder.chmod(0o755)
+        server = MariaDb(folder)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(server.kill9)
+        server.start()
+        _shared.append(server)
+    return _shared[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one until stdin closes or a signal comes."""
+    parser = argparse.ArgumentParser(prog="mariadb", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="the server's data")
+    parser.add_argument("--port", type=int, default=3307, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--password", default="imconnect", help="of the account imconnect (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    server = MariaDb(given.dir.resolve(), port=given.port)
+    server.password = given.password
+
+    def interrupt(*_signal: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with server:
+            print(f"READY {server.url()} pid={server.pid}", flush=True)
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+    except CannotRun as error:
+        print(f"mariadb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
