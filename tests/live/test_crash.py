@@ -1,0 +1,196 @@
+"""kill -9 at every moment between a send and the next start: nothing acknowledged is missing, nothing is doubled."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import uuid
+from collections import Counter
+from contextlib import closing
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from imconnect.client import SendResult
+from tests.live.case import LiveTestCase
+from tests.live.people import Person
+from tests.live.processes import GatewayProcess
+
+
+class KillTests(LiveTestCase):
+    #: No retry falls due here, so whatever comes twice on one connection is shown twice.
+    settings = {"retry.delays": "[600]"}
+
+    async def test_while_sends_are_in_flight(self) -> None:
+        """Killed three times at a random moment: acknowledged is stored, once and under the acknowledged id; what was
+        not acknowledged is sent again by the client and then exists once; the receiver is shown each once."""
+        gateway = await self.started()
+        senders = [await self.online(gateway, user, max_outstanding=5000) for user in (1001, 1002, 1003)]
+        bob = await self.online(gateway, 2001)
+        answers: dict[uuid.UUID, Deferred[SendResult]] = {}
+        unacknowledged = 0
+        for turn in range(3):
+            before = sum(len(sender.replies) for sender in senders)
+            streams = [Deferred.fromCoroutine(self.stream(sender, turn, answers)) for sender in senders]
+            acknowledged = await self.killed_at(gateway, senders, before + random.randint(1, 800))
+            unacknowledged += len(answers) - len(acknowledged)
+            await gatherResults(streams)
+            await gateway.start()
+            # The log is in the database before anybody is let in.
+            stored = self.stored(gateway)
+            self.assertEqual({stored[msg_id][0] for msg_id in acknowledged.values()}, set(acknowledged))
+            for sender in senders:
+                await sender.wait_for(lambda: not sender.client.outstanding, "for all answers", 20)  # noqa: B023
+        self.assertGreater(unacknowledged, 0, "all kills came when nothing was in flight")
+        results = {key: await answer for key, answer in answers.items()}
+        await bob.wait_for(lambda: len(bob.messages) >= 3600, "for everything", 20)
+        await self.everything_once(gateway, senders, bob, results)
+        await self.repeats_get_the_same_answer(gateway, senders[0], bob)
+
+    async def stream(self, sender: Person, turn: int, answers: dict[uuid.UUID, Deferred[SendResult]]) -> None:
+        """400 messages, a few at a time, whether the gateway is there or not."""
+        for number in range(400):
+            key = uuid.uuid4()
+            answers[key] = sender.client.send(2001, f"{sender.user} {turn} {number}", client_msg_id=key.bytes)
+            if number % 5 == 4:
+                await deferLater(self.reactor, 0.001)
+
+    async def killed_at(self, gateway: GatewayProcess, senders: list[Person], replies: int) -> dict[uuid.UUID, int]:
+        """Kill when so many are answered, or a little later; -> what was acknowledged by then."""
+        enough: Deferred[None] = Deferred()
+
+        def count() -> bool:
+            if not enough.called and sum(len(sender.replies) for sender in senders) >= replies:
+                enough.callback(None)
+            return enough.called
+
+        await gatherResults([Deferred.fromCoroutine(sender.wait_for(count, "answers")) for sender in senders])
+        await deferLater(self.reactor, random.uniform(0, 0.003))
+        await gateway.kill9()
+        return {uuid.UUID(bytes=reply.client_msg_id): reply.msg_id for sender in senders for reply in sender.replies}
+
+    async def everything_once(
+        self, gateway: GatewayProcess, senders: list[Person], bob: Person, results: dict[uuid.UUID, SendResult]
+    ) -> None:
+        """In the database, at the receiver, and on each of his connections."""
+        await self.until(
+            lambda: self.rows(gateway, "SELECT count(*) FROM im_c2c_message WHERE msg_status=3") == [(3600,)],
+            "all are delivered in the database",
+        )
+        stored = self.stored(gateway)
+        self.assertEqual({row[0]: msg_id for msg_id, row in stored.items()}, {k: r.msg_id for k, r in results.items()})
+        self.assertEqual({message.msg_id for message in bob.messages}, set(stored))
+        self.assertEqual(len(bob.messages), 3600)
+        twice = [push for push, times in Counter((at, m.msg_id) for at, m in bob.pushes).items() if times > 1]
+        self.assertEqual(twice, [])
+        # An answer may come twice (the repeat's), never with another id.
+        for sender in senders:
+            ids = {(reply.client_msg_id, reply.msg_id) for reply in sender.replies}
+            self.assertEqual(len(ids), 1200)
+        self.assertEqual(self.rows(gateway, "SELECT * FROM im_event_parked"), [])
+
+    async def repeats_get_the_same_answer(self, gateway: GatewayProcess, ann: Person, bob: Person) -> None:
+        """The log remembers over the kill what was sent under which clientMsgId."""
+        for key, text, msg_id in [(k.bytes, c, m) for m, (k, c, _) in self.stored(gateway).items()][-3600:]:
+            if text.startswith(f"{ann.user} "):
+                again = await ann.send(2001, text, client_msg_id=key)
+                self.assertEqual(again.msg_id, msg_id)
+                break
+        pushes = len(bob.pushes)
+        await ann.send(2001, "behind it")
+        await bob.has("behind it")
+        self.assertEqual(len(bob.pushes), pushes + 1)
+
+    async def test_before_the_commit(self) -> None:
+        """Killed while the log cannot be written: not acknowledged, not stored; sent again by the client, once."""
+        gateway = await self.started()
+        ann = await self.online(gateway, 1001)
+        with closing(sqlite3.connect(gateway.data_dir / "outbox.db", isolation_level=None)) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            answer = ann.client.send(1002, "held")
+            await deferLater(self.reactor, 0.3)
+            self.assertEqual(ann.replies, [])
+            await gateway.kill9()
+        await gateway.start()
+        self.assertLessEqual(len(self.stored(gateway)), 1)
+        result = await answer
+        bob = await self.online(gateway, 1002)
+        await bob.has("held")
+        self.assertEqual([message.msg_id for message in bob.messages], [result.msg_id])
+        self.assertEqual(list(self.stored(gateway)), [result.msg_id])
+
+    async def test_after_the_reply_before_the_push(self) -> None:
+        """The receiver was away: he signs in within 50 ms of the next start's readiness and has it, once."""
+        gateway = await self.started()
+        ann = await self.online(gateway, 1001)
+        for turn in range(3):
+            sent = await ann.send(1002, f"turn {turn}")
+            await gateway.kill9()
+            bob = self.person(gateway, 1002)
+            signing_in = bob.sign_in(30)
+            gateway.spawn()
+            await self.until(lambda: gateway.output().count("ready: ws://") == turn + 2, "ready", 30)  # noqa: B023
+            ready = self.reactor.seconds()
+            await signing_in
+            self.assertLess(self.reactor.seconds() - ready, 1.0)
+            await bob.has(f"turn {turn}")
+            await ann.wait_for(lambda: ann.connections == turn + 2, "signed in again")  # noqa: B023
+            await ann.send(1002, "barrier")
+            await bob.has("barrier")
+            self.assertEqual(bob.texts, [f"turn {turn}", "barrier"])
+            self.assertEqual(len(bob.pushes), 2)
+            await self.has_status(gateway, sent.msg_id, 3)
+            await bob.leave()
+
+    async def test_pushed_and_not_acknowledged(self) -> None:
+        """Killed after the push: offline in the database at the next start, and shown at the next login."""
+        gateway = await self.started()
+        ann = await self.online(gateway, 1001)
+        deaf = await self.online(gateway, 1002, auto_ack=False)
+        sent = await ann.send(1002, "hello")
+        await deaf.has("hello")
+        await deaf.leave()
+        bob = await self.online(gateway, 1003, auto_ack=False)
+        live = await ann.send(1003, "to somebody who stays")
+        await bob.has("to somebody who stays")
+        await gateway.kill9()
+        await gateway.start()
+        await self.has_status(gateway, sent.msg_id, 2)
+        await bob.wait_for(lambda: [at for at, _ in bob.pushes] == [1, 2], "pushed again on the new connection")
+        await self.has_status(gateway, live.msg_id, 2)
+        again = await self.online(gateway, 1002)
+        await again.has("hello")
+        await self.has_status(gateway, sent.msg_id, 3)
+
+    async def test_after_the_acknowledgement(self) -> None:
+        """The sender was told, so it is over: it does not come again, and the database says delivered."""
+        gateway = await self.started()
+        ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002)
+        ids = [(await ann.send(1002, f"line {number}")).msg_id for number in range(10)]
+        await ann.told(ids[-1], 3)
+        await gateway.kill9()
+        await gateway.start()
+        self.assertEqual({status for _, _, status in self.stored(gateway).values()}, {3})
+        await bob.wait_for(lambda: bob.connections == 2, "signed in again")
+        await ann.wait_for(lambda: ann.connections == 2, "signed in again")
+        await ann.send(1002, "after it")
+        await bob.has("after it")
+        self.assertEqual([(at, push.content) for at, push in bob.pushes if at == 2], [(2, "after it")])
+        self.assertEqual(self.rows(gateway, "SELECT * FROM im_offline_message WHERE msg_id <= ?", ids[-1]), [])
+
+    async def test_while_the_database_lags(self) -> None:
+        """Killed with acknowledged messages that only the log holds: the next start brings them to the database
+        before it lets anybody in, and the receiver has them in order."""
+        gateway = await self.started()
+        ann = await self.online(gateway, 1001)
+        with closing(sqlite3.connect(gateway.data_dir / "business.db", isolation_level=None)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            ids = [(await ann.send(1002, f"line {number}")).msg_id for number in range(50)]
+            await gateway.kill9()
+        self.assertEqual(self.stored(gateway), {})
+        await gateway.start()
+        self.assertEqual(sorted(self.stored(gateway)), ids)
+        bob = await self.online(gateway, 1002)
+        await bob.has("line 49")
+        self.assertEqual(bob.texts, [f"line {number}" for number in range(50)])
+        self.assertEqual(len(bob.pushes), 50)
