@@ -32,7 +32,7 @@ run: .venv/.run
 	@echo "imconnect starts; Ctrl-C stops it. Two more terminals for two people:"
 	@echo "  make chat USER=1001 TO=1002"
 	@echo "  make chat USER=1002 TO=1001"
-	@echo "health, metrics, console: http://127.0.0.1:10002/   data: ./var"
+	@echo "health, metrics, statistics: http://127.0.0.1:10002/   data: ./var"
 	@exec .venv/bin/twistd -n --pidfile= imconnect $(ARGS)
 
 chat: .venv/.run
