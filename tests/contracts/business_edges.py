@@ -178,7 +178,7 @@ class ParkingContract(RulesContract):
     def test_unstorable_text_is_parked(self) -> None:
         """A text that no database takes is found event by event; everything around it is applied once."""
         sources = [Source("T", 3, n) for n in range(4)]
-        events = [sent(7), sent(8, content="half a pair \ud800"), ack(7, 4, by_business=True), offlined(9)]
+        events: list[Event] = [sent(7), sent(8, content="half a pair \ud800"), ack(7, 4, by_business=True), offlined(9)]
         applied = self.business.apply(events, sources)
         self.assertEqual([row.msg_id for row in self.rows().messages], [7, 9])
         self.assertEqual((applied.hints, [r.msg_id for r in applied.receipts]), ((BEN,), [7]))

@@ -48,7 +48,7 @@ class SqlUnit:
     def load_sessions(self, keys: Collection[SessionKey]) -> Sequence[SessionRow]:
         with translated():
             rows = select_keys(self._connection, schema.session, ("user_id", "chat_id"), keys)
-            return [SessionRow(*row) for row in rows]
+            return [SessionRow(*tuple(row)) for row in rows]
 
     def load_early(self, msg_ids: Collection[int]) -> Sequence[EarlyRow]:
         with translated():
