@@ -30,7 +30,9 @@ class ClusterTestCase(TestCase):
         self.network.listen(BROKER, self.broker.peer)
         self.queue = Queue("T", "broker-a", 0)
 
-    def client(self, names: str = NAMES, client_id: str = "", credentials: Credentials | None = None) -> Client:
+    def client(
+        self, names: str = NAMES, client_id: str = "", credentials: Credentials | None = None, jitter: float = 0.5
+    ) -> Client:
         """Closed when the test ends."""
         client = Client(
             self.network.clock,
@@ -38,7 +40,7 @@ class ClusterTestCase(TestCase):
             client_id=client_id,
             credentials=credentials,
             endpoint=self.network.endpoint,
-            jitter=lambda: 0.5,
+            jitter=lambda: jitter,
         )
         self.addCleanup(self.shut, client)
         return client
