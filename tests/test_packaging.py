@@ -71,7 +71,7 @@ class TreeTests(TestCase):
             "print(names['imconnect'], names['imbusiness'], 'imconnect' in sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-        self.assertEqual(done.stdout, "imconnect.tap imconnect.tap_business False\n", done.stderr)
+        self.assertEqual(done.stdout, "imconnect.tap imconnect.tap.imbusiness False\n", done.stderr)
 
     def test_requirements_are_met_here(self) -> None:
         """The lower bounds of setup.cfg are versions that the tests run on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +48,7 @@ class TellTests(TestCase):
     def test_any_bytes(self, data: bytes) -> None:
         """Nonsense is Unreadable or of another version, and nothing else."""
         for decode in (codec.decode_applied, codec.decode_hello, codec.decode_reply):
-            with suppress(codec.Unreadable, codec.OtherVersion):
+            with contextlib.suppress(codec.Unreadable, codec.OtherVersion):
                 decode(data)
 
     def test_what_is_out_of_range_is_unreadable(self) -> None:
