@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from twisted.python.components import proxyForInterface
 from twisted.trial import itrial, unittest
 
+from imconnect.client import Refused
 from tests.live.people import Person
 from tests.live.processes import GatewayProcess, Outcome, ServerProcess, run, until
 from tests.live.raw import RawClient
@@ -106,6 +107,14 @@ class LiveTestCase(ReactorTestCase):
         raw = await RawClient(self.reactor, **options).connect(gateway.port)
         self.addCleanup(self._dropped, raw)
         return await raw.sign_in(user) if user != "" else raw
+
+    async def refusal(self, asked: Awaitable[Any]) -> Refused:
+        """What the gateway says to what it does not take."""
+        try:
+            result = await asked
+        except Refused as refused:
+            return refused
+        raise self.failureException(f"was taken: {result}")
 
     async def until(self, check: Callable[[], Any], what: str, within: float = 10.0) -> Any:
         return await until(self.reactor, check, what, within)
