@@ -13,7 +13,7 @@ from imconnect.rocketmq.allocation import averagely
 from imconnect.rocketmq.bell import Bell
 from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Request
-from imconnect.rocketmq.errors import FrameError, RocketMQError, Unreachable
+from imconnect.rocketmq.errors import FrameError, Refused, RocketMQError, Unreachable
 from imconnect.rocketmq.frames import Frame
 from imconnect.rocketmq.hashing import java_hash
 from imconnect.rocketmq.lane import Handler, Lane, Settings
@@ -178,6 +178,8 @@ class GroupConsumer:
                 return sorted(str(member) for member in _listed(reply, "consumerIdList"))
             except RocketMQError as error:
                 failure = error
+        if isinstance(failure, Refused):  # so a broker answers that knows no member of this group
+            return []
         self._client.routes.suspect(self._topic)
         raise failure
 

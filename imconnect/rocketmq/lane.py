@@ -116,12 +116,16 @@ class Lane:
         now: float = self._client.clock.seconds()
         return now < self._locked_until
 
+    @property
+    def _ready(self) -> bool:
+        return self._locked and not self.window.empty
+
     # -- handing over
 
     async def _working(self) -> None:
         try:
             while not self._stopping:
-                if self.window.empty or not self._locked:
+                if not self._ready:
                     await self._rest()
                 elif await self._handled(self.window.take(self._settings.batch)):
                     await self._commit()
@@ -132,9 +136,9 @@ class Lane:
             self._cancel_asking()
 
     async def _rest(self) -> None:
-        """Nothing to hand over, or not allowed to."""
+        """Nothing to hand over, or not allowed to; that may be otherwise by the time the commit is through."""
         await self._commit()
-        if not self._stopping:
+        if not self._stopping and not self._ready:
             behind = self.window.done != self.window.committed
             await self._changed.wait(self._settings.retry_rebalance if behind else None)
 
