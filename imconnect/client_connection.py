@@ -222,11 +222,14 @@ def ending(loss: Loss) -> ClientError | None:
 
 
 def endpoint_of(reactor: Any, factory: ClientFactory) -> IStreamClientEndpoint:
-    """Where the factory's URL points to."""
+    """Where the factory's URL points to. ClientError where that needs TLS and TLS is not installed."""
     plain = HostnameEndpoint(reactor, factory.host, factory.port, timeout=10)
     if not factory.isSecure:
         return plain
-    # Late: TLS needs pyOpenSSL, which a plain client does not.
-    from twisted.internet.ssl import optionsForClientTLS
+    # Late: TLS needs packages that a plain client does not.
+    try:
+        from twisted.internet.ssl import optionsForClientTLS
+    except ImportError as error:
+        raise ClientError(f"wss:// needs the packages pyOpenSSL and service_identity ({error})") from error
 
     return wrapClientTLS(optionsForClientTLS(factory.host), plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import txaio
@@ -10,6 +11,7 @@ from twisted.internet.task import Clock
 
 from imconnect.client import (
     Client,
+    ClientError,
     ClientMessage,
     Overfull,
     Phase,
@@ -518,6 +520,12 @@ class ConnectionTests(ClientTestCase):
         self.successResultOf(stopped)
         self.failureResultOf(started, Stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_tls_not_installed(self) -> None:
+        """A wss address without the packages for TLS is an error that names them, not a traceback later."""
+        self.patch(sys, "modules", {**sys.modules, "twisted.internet.ssl": None})
+        error = self.assertRaises(ClientError, Client, self.clock, "wss://127.0.0.1:10001/websocket", 1001)
+        self.assertIn("pyOpenSSL", str(error))
 
     def test_started_once(self) -> None:
         """A client is used once."""

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from imconnect.cli.chat_lines import gateway_url, user_id
 from imconnect.cli.chat_plain import PlainScreen, PlainTalk, read_lines
 from imconnect.cli.conversation import Conversation
-from imconnect.client import Backoff, Client
+from imconnect.client import Backoff, Client, ClientError
 
 
 def _user(ctx: click.Context, param: click.Parameter, value: str | None) -> int:
@@ -58,11 +58,15 @@ def chat(url: str, user: int, peer: int, device: str, token: str, wait: float) -
     from twisted.internet.task import react
 
     headers = {"token": token} if token else {}
-    # Somebody is looking at the screen: he is not left waiting for half a minute.
-    client = Client(
-        reactor, url, user, device=device, headers=headers, auto_ack=False, retry_unavailable=True,
-        backoff=Backoff(longest=8),
-    )  # fmt: skip
+    try:
+        # Somebody is looking at the screen: he is not left waiting for half a minute.
+        client = Client(
+            reactor, url, user, device=device, headers=headers, auto_ack=False, retry_unavailable=True,
+            backoff=Backoff(longest=8),
+        )  # fmt: skip
+    except ClientError as error:
+        raise click.ClickException(str(error)) from None
+
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     begin = _on_terminal if terminal else _in_a_pipe
 
