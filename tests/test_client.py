@@ -523,7 +523,10 @@ class ConnectionTests(ClientTestCase):
 
     def test_tls_not_installed(self) -> None:
         """A wss address without the packages for TLS is an error that names them, not a traceback later."""
-        self.patch(sys, "modules", {**sys.modules, "twisted.internet.ssl": None})
+        name = "twisted.internet.ssl"
+        before = sys.modules.get(name)
+        self.addCleanup(lambda: sys.modules.pop(name) if before is None else sys.modules.__setitem__(name, before))
+        sys.modules[name] = None  # type: ignore[assignment]
         error = self.assertRaises(ClientError, Client, self.clock, "wss://127.0.0.1:10001/websocket", 1001)
         self.assertIn("pyOpenSSL", str(error))
 
