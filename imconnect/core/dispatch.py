@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -110,6 +111,10 @@ class Dispatch:
             stored = await within(self._store.find(msg_id), self._settings.backfill_timeout, self._clock)
         except Unavailable:
             stored = None
+        except CancelledError:
+            raise
+        except Exception:
+            self._bug(session)
         finally:
             session.answered(self._settings.pending_commands)
         if session.stage is Stage.ENDED:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from imconnect.business.service import BusinessRules
@@ -516,7 +520,7 @@ class WatchTests(TestCase):
         bob.forget()
         asked: list[int] = []
         owed = rig.pending.owed
-        self.patch(rig.pending, "owed", lambda *args: asked.append(args[0]) or owed(*args))
+        self.patch(rig.pending, "owed", recorded(owed, lambda user, *_: asked.append(user)))
         rig.advance(500)
         self.assertEqual((asked.count(BOB), len(bob.shown)), (2, 3))  # a page and its end, for the hint of its OFFLINE event
 
@@ -543,7 +547,7 @@ class WatchTests(TestCase):
         clients = [rig.sign_in(5000 + number) for number in range(1100)]
         asked: list[int] = []
         overdue = rig.pending.overdue
-        self.patch(rig.pending, "overdue", lambda users, *args: asked.append(len(users)) or overdue(users, *args))
+        self.patch(rig.pending, "overdue", recorded(overdue, lambda users, *_: asked.append(len(users))))
         elsewhere(rig, "for the last one", clients[-1].user)
         rig.advance(11)
         self.assertEqual(asked[:3], [500, 500, 100])
@@ -566,9 +570,9 @@ class WatchTests(TestCase):
         rig.sign_in(BOB)
         asked: list[float] = []
         overdue = rig.pending.overdue
-        self.patch(rig.pending, "overdue", lambda *args: asked.append(rig.clock.seconds()) or overdue(*args))
+        self.patch(rig.pending, "overdue", recorded(overdue, lambda *_: asked.append(rig.clock.seconds())))
         rig.advance(20)
-        self.assertTrue(all(later - one >= 4.9 for one, later in zip(asked, asked[1:], strict=False)), asked)
+        self.assertTrue(all(later - one >= 4.9 for one, later in pairwise(asked)), asked)
 
 
 def elsewhere(rig: Rig, text: str, user: int = BOB) -> None:
@@ -577,3 +581,13 @@ def elsewhere(rig: Rig, text: str, user: int = BOB) -> None:
     rules = BusinessRules(rig.store, rig.now_ms)
     rules.apply([Offlined(Message(msg_id, client_id(text), CAROL, user, 1, text, rig.now_ms(), rig.now_ms()))])
 
+
+
+def recorded(function: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    """The same function, and each call is noted."""
+
+    def call(*args: Any) -> Any:
+        note(*args)
+        return function(*args)
+
+    return call
