@@ -1,4 +1,4 @@
-# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | clean
+# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | librocketmq | clean
 
 PYTHON = python3
 URL = ws://127.0.0.1:10001/websocket
@@ -8,7 +8,7 @@ ARGS =
 WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test lint proto docs clean
+.PHONY: help run chat test lint proto docs librocketmq clean
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -24,7 +24,7 @@ help:
 	@.venv/bin/pip install --quiet -e .
 	@touch $@
 
-.venv/.test .venv/.dev: .venv/.%: .venv/.run
+.venv/.test .venv/.dev .venv/.client-python: .venv/.%: .venv/.run
 	@.venv/bin/pip install --quiet -e '.[$*]'
 	@touch $@
 
@@ -55,6 +55,13 @@ proto: .venv/.dev .cache/protoc
 
 docs: .venv/.run
 	.venv/bin/python -m imconnect.config.doc > docs/configuration.md
+
+# For rocketmq.transport: client-python. The package, and beside it the only librocketmq that a registry has (x86_64):
+# data only, in a folder that is never on sys.path, because it brings a `rocketmq` package of its own.
+librocketmq: .venv/.client-python .cache/native/rocketmq/librocketmq.so
+
+.cache/native/rocketmq/librocketmq.so: | .venv/.run
+	@.venv/bin/pip install --quiet --no-deps --target .cache/native rocketmq==0.4.4
 
 clean:
 	rm -rf .venv build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache twisted/plugins/dropin.cache

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Thread
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -52,6 +53,7 @@ class Pool:
         self._calls = 0
         self._state: Literal["new", "running", "stopping", "ended"] = "new"
         self._waiting: list[Deferred[None]] = []  # for the end
+        self._joiner: Thread | None = None
 
     def start(self) -> None:
         """Take calls from now on. After `stop()` there is no second start."""
@@ -70,12 +72,9 @@ class Pool:
             return fail(Unavailable(f"{self._name} is too slow: {self._calls} calls wait"))
         self._calls += 1
         result: Deferred[_R] = Deferred()
-        self._pool.callInThreadWithCallback(
-            lambda success, value: self._reactor.callFromThread(self._returned, result, value),
-            function,
-            *args,
-            **kwargs,
-        )
+        # A Deferred of its own: a caller that cancels it gives up waiting, but the thread is still busy and counts.
+        called = deferToThreadPool(cast(IReactorFromThreads, self._reactor), self._pool, function, *args, **kwargs)
+        called.addBoth(lambda value: self._returned(result, value))
         return result
 
     def _returned(self, result: Deferred[_R], value: _R | Failure) -> None:
@@ -92,7 +91,8 @@ class Pool:
         if self._state == "running":
             self._state = "stopping"
             # Joining blocks, so a thread of its own does it.
-            _DaemonThread(target=self._join, name=f"{self._name}-stop").start()
+            self._joiner = _DaemonThread(target=self._join, name=f"{self._name}-stop")
+            self._joiner.start()
         elif self._state != "stopping":
             self._ended()
         return stopped
@@ -103,6 +103,9 @@ class Pool:
 
     def _ended(self) -> None:
         self._state = "ended"
+        if self._joiner is not None:
+            self._joiner.join()  # it ends right behind the call that brought us here
+            self._joiner = None
         waiting, self._waiting = self._waiting, []
         for stopped in waiting:
             stopped.callback(None)

@@ -87,6 +87,10 @@ OPTIONAL_URL = _says("a URL (scheme://...) or nothing", lambda text: text == "" 
 MQ_NAME = _says(
     "letters, digits, %, | , _ and -, at most 255", lambda text: re.fullmatch(r"[\w%|-]{1,255}", text) is not None
 )
+OPTIONAL_TOPIC = _says(
+    "letters, digits, %, | , _ and -, at most 127, or nothing",
+    lambda text: re.fullmatch(r"[A-Za-z0-9_%|-]{0,127}", text) is not None,
+)
 
 
 def is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from imconnect.config.keys import (
     HOST_PORTS,
     MQ_NAME,
     NOT_EMPTY,
+    OPTIONAL_TOPIC,
     OPTIONAL_URL,
     PORT,
     URL_PATH,
@@ -141,14 +142,27 @@ class Consumer:
 
 
 @attrs.frozen(kw_only=True)
+class MqTls:
+    enabled: bool = option(False, "TLS to name servers and brokers; their certificates are verified (native only)")
+    ca: str = option("", "PEM file of the authority that signed them; empty: the system's")
+
+
+@attrs.frozen(kw_only=True)
 class Rocketmq:
     server_addr: str = option("", "name servers, host:port[;host:port...]; empty: the embedded queue", check=HOST_PORTS)
     transport: Literal["auto", "native", "client-python"] = option(
         "auto", "producer: native (also auto) or client-python"
     )
-    library: str = option("", "path of librocketmq.so, for client-python")
+    library: str = option("", "path of librocketmq.so, for client-python; empty: where `make librocketmq` puts it")
+    topic: str = option("", "topic of the events; empty: the profile's", check=OPTIONAL_TOPIC)
+    create_topic: bool = option(True, "create the topic where it is missing")
+    queues: int = option(8, "queues of a topic that is created, on each broker", check=between(1, 1024))
+    accept_unproven: bool = option(
+        False, "a broker that did not prove in time that an event is on its disk or replica (10, 12) is believed"
+    )
     access_key: str = option("", "ACL access key; empty: no ACL")
     secret_key: str = option("", "ACL secret key", secret=True)
+    tls: MqTls = section(MqTls, "encryption to the queue")
     producer: Producer = section(Producer, "sending")
     consumer: Consumer = section(Consumer, "receiving (business)")
 

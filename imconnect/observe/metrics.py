@@ -60,6 +60,20 @@ _LABELLED: tuple[tuple[str, str, str, str, tuple[str | int, ...]], ...] = (
         "Events answered by the queue.",
         ("stored", "refused", "retry"),
     ),
+    (
+        "imconnect_mq_retries",
+        "mq_retries",
+        "code",
+        "Requests to the broker whose events were sent again, by its code.",
+        ("none",),
+    ),
+    (
+        "imconnect_mq_unproven",
+        "mq_unproven",
+        "code",
+        "Events taken as stored although the broker did not prove it, by its code.",
+        ("10", "11", "12"),
+    ),
 )
 
 #: Gauges that may be registered in `Metrics.gauges`: name without the prefix -> help.
@@ -73,6 +87,7 @@ GAUGES: Mapping[str, str] = {
     "outbox_oldest_seconds": "Age of the oldest event that waits for the queue.",
     "outbox_bytes": "Size of the outbox on disk.",
     "outbox_parked": "Events that the queue refused for good.",
+    "mq_in_flight": "Requests to the broker that wait for an answer.",
     "offline_due": "Messages whose offlining could not be committed yet.",
     "owed_online_oldest_seconds": "Age of the oldest message that is owed to somebody who is online.",
     "business_events": "Events that the business side has taken in.",
@@ -122,6 +137,9 @@ class Metrics:
         self.acks_ignored: defaultdict[str, int] = defaultdict(int)  # reason
         self.closed: defaultdict[int, int] = defaultdict(int)  # WebSocket close code
         self.mq_sends: defaultdict[str, int] = defaultdict(int)  # result: stored, refused, retry
+        #: Of the transport to RocketMQ, which puts its own counters here: code, or none where nobody answered.
+        self.mq_retries: dict[str, int] = {}
+        self.mq_unproven: dict[str, int] = {}
         self.commits_failed = 0
         self.hints = 0
         self.commit_events = Histogram(_COMMIT_EVENTS)
