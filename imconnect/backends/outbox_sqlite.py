@@ -21,6 +21,8 @@ from imconnect.events.values import Event
 
 _R = TypeVar("_R")
 
+Sync = Literal["full", "normal", "off"]
+
 #: How long relay positions and trimming wait for a transaction to ride with (seconds); after a failed one; between pieces.
 RIDE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
@@ -37,7 +39,7 @@ class SqliteOutbox:
     the death of the process.
     """
 
-    def __init__(self, reactor: Reactor, path: str, sync: Literal["full", "normal", "off"] = "full") -> None:
+    def __init__(self, reactor: Reactor, path: str, sync: Sync = "full") -> None:
         self._reactor = reactor
         self.path = os.path.abspath(path)
         self._sync = sync

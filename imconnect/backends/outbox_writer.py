@@ -174,7 +174,9 @@ class Writer:
             if trims:
                 more = deleted == TRIM_BATCHES
                 self._trimmed = self._trimmed if more else below
-            self._recovered()
+            if self._failing:
+                self._failing = False
+                _log.info("outbox {path} can be written again", path=self._path)
         # A full disk may have room again once the WAL is reset.
         checkpoint = self._grown > CHECKPOINT_BYTES or failed
         if checkpoint:
@@ -241,11 +243,6 @@ class Writer:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error as error:  # the transaction has ended all the same
             _log.error("outbox {path}: rollback: {error}", path=self._path, error=str(error))
-
-    def _recovered(self) -> None:
-        if self._failing:
-            self._failing = False
-            _log.info("outbox {path} can be written again", path=self._path)
 
 
 def _surely_nothing(error: Exception) -> bool:

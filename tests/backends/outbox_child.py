@@ -6,11 +6,12 @@ import json
 import os
 import resource
 import sys
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 
 from imconnect.backends.outbox_sqlite import SqliteOutbox
+from imconnect.backends.threads import Reactor
 from imconnect.errors import Unavailable
 from tests.contracts.outbox import batch, sent
 
@@ -62,7 +63,7 @@ def main() -> None:
     from twisted.internet import reactor
 
     job = {"append": append_for_ever, "fill": fill_the_disk}[sys.argv[1]]
-    finished = Deferred.fromCoroutine(job(SqliteOutbox(reactor, sys.argv[2])))
+    finished = Deferred.fromCoroutine(job(SqliteOutbox(cast(Reactor, reactor), sys.argv[2])))
     # Without the reactor's own end: whatever went wrong, the parent sees it.
     finished.addErrback(lambda failure: (failure.printTraceback(), os._exit(1)))
     finished.addCallback(lambda _: os._exit(0))

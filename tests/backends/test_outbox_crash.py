@@ -10,6 +10,7 @@ import sys
 import imconnect
 from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.core.ports import Recovered
+from tests.backends.hand_clock import real_reactor
 from tests.contracts.outbox import sent
 from tests.support import ReactorTestCase
 
@@ -32,9 +33,7 @@ class CrashTests(ReactorTestCase):
         return child
 
     async def reopen(self, path: str) -> tuple[SqliteOutbox, Recovered]:
-        from twisted.internet import reactor
-
-        outbox = SqliteOutbox(reactor, path)
+        outbox = SqliteOutbox(real_reactor(), path)
         self.addCleanup(outbox.close)
         return outbox, await outbox.open()
 

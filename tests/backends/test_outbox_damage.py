@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import gatherResults
 
@@ -16,6 +17,7 @@ from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.core.ports import Entry
 from imconnect.errors import Damaged
 from imconnect.events.records import pack
+from tests.backends.hand_clock import real_reactor
 from tests.contracts.outbox import batch, sent
 from tests.support import ReactorTestCase, TestCase
 
@@ -214,12 +216,10 @@ class OpenTests(ReactorTestCase):
 
     async def test_open_refuses_and_stops_its_threads(self) -> None:
         """`open` fails with Damaged, the file stays, and closing afterwards is fine."""
-        from twisted.internet import reactor
-
         path = self.mktemp()
         Path(path).write_text("not a database, for sure\n" * 500)
-        outbox = SqliteOutbox(reactor, path)
-        error = await self.assertFailure(outbox.open(), Damaged)
+        outbox = SqliteOutbox(real_reactor(), path)
+        error: Any = await self.assertFailure(outbox.open(), Damaged)
         self.assertEqual(error.path, os.path.abspath(path))
         await gatherResults([outbox.close(), outbox.close()])
         self.assertTrue(Path(path).read_text().startswith("not a database"))

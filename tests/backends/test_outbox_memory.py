@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from imconnect.backends.outbox_memory import MemoryOutbox
 from imconnect.core.ports import Outbox
 from imconnect.errors import Unavailable
+from tests.backends.hand_clock import real_reactor
 from tests.contracts.outbox import OutboxContract, batch
 from tests.support import ReactorTestCase, TestCase
 
@@ -15,9 +16,7 @@ class MemoryOutboxContractTests(OutboxContract, ReactorTestCase):
     """The port's contract, on the real reactor as its clock."""
 
     def make(self) -> Outbox:
-        from twisted.internet import reactor
-
-        return MemoryOutbox(reactor)
+        return MemoryOutbox(real_reactor())
 
     async def restart(self, outbox: Outbox) -> Outbox:
         assert isinstance(outbox, MemoryOutbox)

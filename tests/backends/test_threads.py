@@ -8,6 +8,7 @@ from twisted.internet.defer import gatherResults
 
 from imconnect.backends.threads import Pool
 from imconnect.errors import Unavailable
+from tests.backends.hand_clock import real_reactor
 from tests.support import ReactorTestCase
 
 
@@ -15,9 +16,7 @@ class PoolTests(ReactorTestCase):
     """Calls on threads, bounded."""
 
     def pool(self, size: int = 1, max_waiting: int = 1000) -> Pool:
-        from twisted.internet import reactor
-
-        pool = Pool(reactor, "test", size, max_waiting)
+        pool = Pool(real_reactor(), "test", size, max_waiting)
         self.addCleanup(pool.stop)
         return pool
 
@@ -73,7 +72,8 @@ class PoolTests(ReactorTestCase):
         await self.assertFailure(pool.run(abs, 1), Unavailable)
         self.assertFalse(any(stop.called for stop in stops))
         held.set()  # if stop() had blocked, nobody would have come here
-        await gatherResults([*calls, *stops])
+        await gatherResults(calls)
+        await gatherResults(stops)
         self.assertEqual([thread.name for thread in threading.enumerate() if "test" in thread.name], [])
         await pool.stop()
 

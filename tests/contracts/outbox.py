@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -73,8 +73,13 @@ class OutboxContract(_Base):
         outbox = await self.opened()
         fired: list[int] = []
         appends = [outbox.append(batch(1, size)) for size in (3, 1, 5, 2)]
+
+        def note(first: int) -> int:
+            fired.append(first)
+            return first
+
         for append in appends:
-            append.addCallback(lambda first: fired.append(first) or first)
+            append.addCallback(note)
         self.assertEqual(await gatherResults(appends), [1, 4, 5, 10])
         self.assertEqual(fired, [1, 4, 5, 10])
 
@@ -200,5 +205,5 @@ class OutboxContract(_Base):
             self.assertEqual(dict(outbox.positions()), {})
         await self.refused(closed.open())
 
-    async def refused(self, deferred: Deferred[object]) -> None:
+    async def refused(self, deferred: Deferred[Any]) -> None:
         await self.assertFailure(deferred, Unavailable)
