@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from imconnect.rocketmq.admin import Admin
 from imconnect.rocketmq.client import Client
-from imconnect.rocketmq.codes import Outcome
+from imconnect.rocketmq.codes import Outcome, Request
 from imconnect.rocketmq.connection import Credentials
 from imconnect.rocketmq.consumer import GroupConsumer
 from imconnect.rocketmq.messages import Message
@@ -183,6 +185,43 @@ class RealFaultTests(RealBrokerTestCase):
         (receipt,) = await producer.send(queue, [Message(body=b"x")])
         self.assertEqual((receipt.outcome, receipt.reason), (Outcome.STORED, ""))
         self.assertEqual([m.body for m in await admin.read_all(queue)], [b"x"])
+
+
+class LauncherTests(ReactorTestCase):
+    """`python -m tests.servers.rocketmq_broker`, as `make rocketmq` runs it."""
+
+    timeout = 300
+    if _skip:
+        skip = _skip
+
+    def test_it_ends_with_its_stdin(self) -> Any:
+        """READY once it serves, topics there; when stdin closes the JVM is gone at once."""
+        return deferToThread(self.run_launcher)
+
+    def run_launcher(self) -> None:
+        root = Path(rocketmq_broker.__file__).resolve().parents[2]
+        store = Path(self.mktemp()).resolve()
+        ports = ["--namesrv-port", "0", "--listen-port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.servers.rocketmq_broker",
+            "--store",
+            str(store),
+            *ports,
+            "--topic",
+            "T:3",
+        ]
+        with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+            assert launcher.stdin is not None and launcher.stdout is not None
+            words = launcher.stdout.readline().decode().split()
+            told = dict(word.split("=", 1) for word in words[1:])
+            self.assertEqual((words[0], sorted(told)), ("READY", ["broker", "namesrv", "pid"]))
+            fields = {"topic": "T", "acceptStandardJsonOnly": "true"}
+            self.assertIn(b'"writeQueueNums":3', rocketmq_broker.call(told["namesrv"], Request.ROUTE, fields).body)
+            launcher.stdin.close()
+            self.assertEqual(launcher.wait(timeout=20), 0)
+        self.assertRaises(ProcessLookupError, os.kill, int(told["pid"]), 0)
 
 
 class RealAccessTests(RealBrokerTestCase):
