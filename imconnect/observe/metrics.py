@@ -6,12 +6,14 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from twisted.logger import Logger
 
 _log = Logger()
+_T = TypeVar("_T")
 
 #: Attributes that are one number: (name, attribute, help).
 _COUNTS = (
@@ -92,7 +94,28 @@ GAUGES: Mapping[str, str] = {
     "owed_online_oldest_seconds": "Age of the oldest message that is owed to somebody who is online.",
     "business_events": "Events that the business side has taken in.",
     "business_parked": "Events that the business side could not apply and keeps aside.",
+    "business_parked_rows": "Events that lie aside in the database.",
+    "business_early_kept": "Acknowledgements and withdrawals that came before their message.",
     "business_early_dropped": "Early acknowledgements and withdrawals over the bound per person.",
+    "business_early_rows": "Acknowledgements and withdrawals in the database that wait for their message.",
+    "consumer_queues": "Queues of the topic that this member of the group has.",
+}
+
+
+class Labelled(NamedTuple):
+    """A family whose values somebody else keeps, one per value of a label."""
+
+    counter: bool
+    label: str
+    text: str
+
+
+#: Families that may be registered in `Metrics.labelled`: name without the prefix -> what it is.
+LABELLED: Mapping[str, Labelled] = {
+    "consumer_lag": Labelled(False, "queue", "Events in a queue of ours that are not in the database yet."),
+    "pushback_told": Labelled(True, "gateway", "Calls that a gateway took from the business side."),
+    "pushback_failed": Labelled(True, "gateway", "Calls that a gateway did not answer in time, or refused."),
+    "pushback_dropped": Labelled(True, "gateway", "Things not told to a gateway because too many waited."),
 }
 
 _COMMIT_EVENTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
@@ -145,8 +168,12 @@ class Metrics:
         self.commit_events = Histogram(_COMMIT_EVENTS)
         self.commit_seconds = Histogram(_SECONDS)
         self.mq_send_seconds = Histogram(_SECONDS)
+        self.business_commit_events = Histogram(_COMMIT_EVENTS)
+        self.business_commit_seconds = Histogram(_SECONDS)
         #: Gauges, asked at scrape time: name without the `imconnect_` prefix -> value. Known names: `GAUGES`.
         self.gauges: dict[str, Callable[[], float]] = {}
+        #: The same with a label: name -> value of the label -> value. Known names: `LABELLED`.
+        self.labelled: dict[str, Callable[[], Mapping[str, float]]] = {}
         #: This process's own, never the library's global one.
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(Collector(self))
@@ -155,6 +182,11 @@ class Metrics:
         """A batch became durable."""
         self.commit_events.observe(events)
         self.commit_seconds.observe(seconds)
+
+    def observe_business_commit(self, events: int, seconds: float) -> None:
+        """A batch from the queue is in the database."""
+        self.business_commit_events.observe(events)
+        self.business_commit_seconds.observe(seconds)
 
     def observe_mq_send(self, seconds: float) -> None:
         """A send to the queue was answered."""
@@ -185,16 +217,41 @@ class Collector:
                 metrics.commit_seconds,
             ),
             ("imconnect_mq_send_seconds", "Seconds until the queue answered a send.", metrics.mq_send_seconds),
+            (
+                "imconnect_business_commit_events",
+                "Events per batch that the consumer brought into the database.",
+                metrics.business_commit_events,
+            ),
+            (
+                "imconnect_business_commit_seconds",
+                "Seconds until such a batch was in the database.",
+                metrics.business_commit_seconds,
+            ),
         ):
             yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.sum)
         yield from self._gauges()
+        yield from self._labelled()
 
     def _gauges(self) -> Iterable[Metric]:
         for name, read in self._metrics.gauges.items():
-            try:
-                value = read()
-            except Exception:
-                # One gauge that is broken must not hide all the others from whoever is looking for the cause.
-                _log.failure("the gauge {name} failed", name=name)
-                continue
-            yield GaugeMetricFamily(f"imconnect_{name}", GAUGES.get(name, name.replace("_", " ")), value=value)
+            value = _asked(name, read)
+            if value is not None:
+                yield GaugeMetricFamily(f"imconnect_{name}", GAUGES.get(name, name.replace("_", " ")), value=value)
+
+    def _labelled(self) -> Iterable[Metric]:
+        for name, read in self._metrics.labelled.items():
+            counter, label, text = LABELLED[name]
+            make = CounterMetricFamily if counter else GaugeMetricFamily
+            family = make(f"imconnect_{name}", text, labels=[label])
+            for each, value in (_asked(name, read) or {}).items():
+                family.add_metric([each], value)
+            yield family
+
+
+def _asked(name: str, read: Callable[[], _T]) -> _T | None:
+    """One that is broken must not hide all the others from whoever is looking for the cause."""
+    try:
+        return read()
+    except Exception:
+        _log.failure("the gauge {name} failed", name=name)
+        return None

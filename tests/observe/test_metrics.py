@@ -10,7 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import imconnect
-from imconnect.observe.metrics import GAUGES, Histogram, Metrics
+from imconnect.observe.metrics import GAUGES, LABELLED, Histogram, Metrics
 from tests.support import TestCase
 
 ROOT = Path(imconnect.__file__).parent
@@ -39,6 +39,8 @@ def complete():
     metrics = Metrics()
     for name in GAUGES:
         metrics.gauges[name] = lambda: 1.0
+    for name in LABELLED:
+        metrics.labelled[name] = lambda: {"one": 1.0}
     metrics.offline["gone"] = metrics.acks_ignored["unknown"] = metrics.closed[1000] = 1
     return metrics
 
@@ -63,7 +65,7 @@ class MetricsTests(TestCase):
                     shown = [part for part in ast.walk(node) if isinstance(part, ast.Dict)]
                     used.update(key.value for part in shown for key in part.keys if isinstance(key, ast.Constant))
         self.assertIn("connections", used)
-        self.assertEqual(used - set(GAUGES), set())
+        self.assertEqual(used - set(GAUGES) - set(LABELLED), set())
 
     def test_counts(self):
         """Attributes that were added to show under their names."""
@@ -85,6 +87,7 @@ class MetricsTests(TestCase):
         metrics.observe_commit(1, 0.004)
         metrics.observe_commit(30, 99.0)
         metrics.observe_mq_send(0.0005)
+        metrics.observe_business_commit(7, 0.02)
         shown = samples(metrics)
         self.assertEqual(shown["imconnect_commit_events_bucket", ("1.0",)], 1)
         self.assertEqual(shown["imconnect_commit_events_bucket", ("50.0",)], 2)
@@ -93,6 +96,8 @@ class MetricsTests(TestCase):
         self.assertEqual(shown["imconnect_commit_seconds_bucket", ("10.0",)], 1)
         self.assertEqual(shown["imconnect_commit_seconds_count", ()], 2)
         self.assertEqual(shown["imconnect_mq_send_seconds_bucket", ("0.0005",)], 1)
+        self.assertEqual(shown["imconnect_business_commit_events_bucket", ("10.0",)], 1)
+        self.assertEqual(shown["imconnect_business_commit_seconds_sum", ()], 0.02)
 
     def test_gauges_are_asked_when_scraped(self):
         """A gauge shows what its function says at that moment."""
@@ -102,6 +107,19 @@ class MetricsTests(TestCase):
         self.assertEqual(samples(metrics)["imconnect_users", ()], 1)
         values[0] = 7.0
         self.assertEqual(samples(metrics)["imconnect_users", ()], 7)
+
+    def test_families_with_a_label_are_asked_when_scraped(self):
+        """One value per label; counters under their own name; a broken one hides only itself."""
+        metrics = Metrics()
+        metrics.labelled["consumer_lag"] = lambda: {"T/a/0": 3, "T/a/1": 0}
+        metrics.labelled["pushback_told"] = lambda: {"g:9090": 2}
+        metrics.labelled["pushback_failed"] = lambda: 1 / 0
+        shown = samples(metrics)
+        self.assertEqual(shown["imconnect_consumer_lag", ("T/a/0",)], 3)
+        self.assertEqual(shown["imconnect_consumer_lag", ("T/a/1",)], 0)
+        self.assertEqual(shown["imconnect_pushback_told_total", ("g:9090",)], 2)
+        self.assertNotIn(("imconnect_pushback_failed_total", ("g:9090",)), shown)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_broken_gauge_hides_only_itself(self):
         """The scrape goes on without it, and the failure is logged."""
