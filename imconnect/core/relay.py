@@ -159,7 +159,7 @@ class Relay:
                 self._buffered += 1
         if entries:
             self._read = entries[-1][0]
-        for number, lane in self._lanes.items():
+        for number, lane in tuple(self._lanes.items()):
             if lane.entries and not lane.flying:
                 lane.flying = True
                 self._background.run(self._carry(number, lane), "relay")
@@ -176,7 +176,10 @@ class Relay:
     async def _send(self, number: int, lane: Lane, batch: Sequence[Entry]) -> None:
         started = self._clock.seconds()
         try:
-            answers = await self._producer.send(number, batch)
+            # A stop cancels who waits for the answer, not the sending: that may be half done on a thread.
+            answered: Deferred[Sequence[Answer]] = Deferred()
+            self._producer.send(number, batch).chainDeferred(answered)
+            answers = await answered
             self._metrics.observe_mq_send(self._clock.seconds() - started)
             taken = await self._take(batch, answers)
         except Unavailable as error:
