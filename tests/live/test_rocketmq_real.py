@@ -224,6 +224,23 @@ class LauncherTests(ReactorTestCase):
         self.assertRaises(ProcessLookupError, os.kill, int(told["pid"]), 0)
 
 
+class DocumentTests(RealBrokerTestCase):
+    """docs/rocketmq-client.md."""
+
+    async def test_the_example_works(self) -> None:
+        """Run as it stands, against this broker and a topic of its own."""
+        topic = self.new_topic()
+        await Admin(self.new_client()).create_topic(topic, 4)
+        root = Path(rocketmq_broker.__file__).resolve().parents[2]
+        text = (root / "docs" / "rocketmq-client.md").read_text()
+        code = text.split("```python\n", 1)[1].split("```", 1)[0]
+        code = code.replace("127.0.0.1:9876", self.broker.namesrv).replace('"Example"', f'"{topic}"')
+        code = code.replace("ExampleGroup", "G" + topic)
+        command = [sys.executable, "-c", code]
+        done = await deferToThread(subprocess.run, command, cwd=root, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.stdout, done.stderr), ("Outcome.STORED 0\n[b'hello']\n", ""))
+
+
 class RealAccessTests(RealBrokerTestCase):
     """A broker that asks who is there."""
 
