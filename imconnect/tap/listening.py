@@ -18,7 +18,10 @@ FIRST_PASSED = 3
 
 
 def bind(host: str, port: int, key: str) -> socket.socket:
-    """A bound socket. ConfigError naming `key`, host and port where it is taken or cannot be had."""
+    """A bound socket. ConfigError where it is taken or cannot be had.
+
+    `key` is the port's key (`server.port`); where the host is at fault the error names that (`server.host`).
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -32,6 +35,9 @@ def bind(host: str, port: int, key: str) -> socket.socket:
             bound.close()
             raise
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            host_key = key.removesuffix("port") + "host"
+            raise ConfigError(host_key, f"expected an address of this machine, {host}: {error.strerror}") from error
         what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error.strerror or error}"
         raise ConfigError(key, f"{host}:{port} {what}") from error
     bound.setblocking(False)

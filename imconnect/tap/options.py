@@ -47,6 +47,13 @@ class Options(usage.Options):
         self.overrides: list[tuple[str, str]] = []
         self.configuration = Config()
 
+    def parseOptions(self, options: Any = None) -> None:
+        """Twisted answers an unknown option with the whole usage, on standard output."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            refuse(ConfigError("command line", f"{str(error).rstrip('.')}; --help lists what there is"))
+
     def opt_set(self, text: str) -> None:
         """override one key, as key.path=VALUE; the value is read as YAML. May be repeated."""
         with refused():

@@ -67,7 +67,7 @@ def ensure_schema(engine: Engine, upgrade: bool = False, scripts: Path = SCRIPTS
     """
     sqlite = engine.dialect.name == "sqlite"
     if sqlite:
-        check_file(sqlite_path(engine))
+        check_file(sqlite_path(engine), scripts)
         _make_wal(engine)
     with translated(), engine.connect() as connection:
         connection = connection.execution_options(**{WRITES: True})
@@ -126,7 +126,7 @@ def _make_wal(engine: Engine) -> None:
             raw.close()
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, scripts: Path = SCRIPTS) -> None:
     """Is this a file that we may write to? Looks without writing. Raises Damaged.
 
     A file that is not there, or is empty, is fine.
@@ -146,6 +146,7 @@ def check_file(path: Path) -> None:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{rest}", uri=True)
         try:
             _check_contents(connection, path, size)
+            _check_revision(connection, path, scripts)
         finally:
             connection.close()
     except sqlite3.OperationalError as error:
@@ -162,4 +163,13 @@ def _check_contents(connection: sqlite3.Connection, path: Path, size: int) -> No
     if size <= _CHECK_BYTES:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise Damaged(str(path), f"is damaged ({verdict}); left as it is")
+            raise Damaged(str(path), f"is damaged ({' '.join(verdict.split())}); left as it is")
+
+
+def _check_revision(connection: sqlite3.Connection, path: Path, scripts: Path) -> None:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone():
+        return
+    known = {script.revision for script in ScriptDirectory(str(scripts)).walk_revisions()}
+    for (revision,) in connection.execute(f"SELECT version_num FROM {VERSION_TABLE}"):
+        if revision not in known:
+            raise Damaged(str(path), f"has schema {revision} of a newer version; left as it is")
