@@ -134,11 +134,13 @@ class Relay:
             if not entries:
                 # Nothing above is left in the log: an idle lane's position may be older than what was forgotten.
                 self._read = last
-        except Unavailable as error:
-            self.last_error = str(error)
+        except CancelledError:
+            raise
+        except Exception as error:
+            entries = []
+            self._failed(error, "reading the outbox")
             self._failures += 1
             await self._wait(self._failures)
-            entries = []
         finally:
             self._reading = False
         self._sort(entries)
@@ -182,16 +184,11 @@ class Relay:
             answers = await answered
             self._metrics.observe_mq_send(self._clock.seconds() - started)
             taken = await self._take(batch, answers)
-        except Unavailable as error:
-            self.last_error = str(error)
-            taken = 0
         except CancelledError:
             raise
         except Exception as error:
-            # A bug, but not one that may hold this queue's events for ever.
-            _log.failure("sending to queue {lane} failed", lane=number)
-            self.last_error = type(error).__name__
             taken = 0
+            self._failed(error, f"sending to queue {number}")
         for _ in range(taken):
             lane.entries.popleft()
         self._buffered -= taken
@@ -230,6 +227,14 @@ class Relay:
         self._tell_caught_up()
         self._read_on()
 
+    def _failed(self, error: Exception, what: str) -> None:
+        """In an `except`. Also a bug must not hold anybody's events for ever: logged, and tried again."""
+        if isinstance(error, Unavailable):
+            self.last_error = str(error)
+        else:
+            self.last_error = type(error).__name__
+            _log.failure("{what} failed", what=what)
+
     async def _back_off(self, number: int, lane: Lane, events: int) -> None:
         lane.failures += 1
         self.retries += 1
@@ -246,7 +251,8 @@ class Relay:
         if lane.failures >= 3:
             _log.info("queue {lane} takes events again", lane=number)
         lane.failures = 0
-        self.last_error = ""
+        if not any(other.failures for other in self._lanes.values()):
+            self.last_error = ""
 
     def _drop_marks(self) -> None:
         position = self.position
