@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from imconnect.config.keys import is_loopback
 from imconnect.config.tree import Config
@@ -63,9 +63,9 @@ _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
         "disk: broker comes with the RocketMQ transport",
     ),
     (
-        "rocketmq.server_addr",
-        lambda config: bool(config.rocketmq.server_addr),
-        "nothing: needs the RocketMQ transport, which is not part of this version",
+        "business.mode",
+        lambda config: bool(config.rocketmq.server_addr) and config.business.mode == "embedded",
+        "off: with rocketmq.server_addr, twistd imbusiness consumes",
     ),
     ("redis.url", lambda config: bool(config.redis.url), "nothing: several nodes are not supported yet"),
     (
@@ -76,8 +76,9 @@ _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
 )
 
 
-def unsupported(config: Config) -> None:
-    """Raises ConfigError for a setting that is valid but that this version cannot do."""
+def unsupported(config: Config, able: Collection[str] = ()) -> None:
+    """Raises ConfigError for a setting that is valid but that this version cannot do; `able`: keys that the command
+    in question can do all the same."""
     for name, used, needs in _NOT_YET:
-        if used(config):
+        if name not in able and used(config):
             raise ConfigError(name, f"expected {needs}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from imconnect.backends.sql.engine import make_engine
-from imconnect.backends.sql.migrate import SchemaTooNew, SchemaTooOld, ensure_schema
+from imconnect.backends.sql.engine import make_engine, sqlite_path
+from imconnect.backends.sql.migrate import SchemaTooNew, SchemaTooOld, check_file, ensure_schema
 from imconnect.backends.store_sql import SqlStore
 from imconnect.backends.threads import Pool
 from imconnect.business.rows import Stock
@@ -39,7 +38,11 @@ class Database:
     ) -> None:
         self._reactor = reactor
         self._patient = patient
+        #: The start waits for a database that is away.
+        self.waiting = False
         self.engine = make_engine(url_or_path, config.outbox.sync)
+        if self.engine.dialect.name == "sqlite":
+            check_file(sqlite_path(self.engine))
         self.writer = Pool(reactor, "business", 1)
         terms = Terms(
             withdraw_window=int(config.limits.withdraw_window * 1000), always_tell=config.profile == "xzll"
@@ -50,17 +53,18 @@ class Database:
         """The schema is in place. Errors: Damaged, ConfigError (an older schema: which command upgrades it)."""
         self.writer.start()
         wait = FIRST_RETRY
-        while not await self._ensured(first=wait == FIRST_RETRY):
+        while not await self._ensured():
             await sleep(self._reactor, wait)
             wait = min(LAST_RETRY, wait * 2)
-        if wait > FIRST_RETRY:
+        if self.waiting:
+            self.waiting = False
             _log.info("the database is there")
 
     async def stop(self) -> None:
         await self.writer.stop()
         self.engine.dispose()
 
-    async def _ensured(self, first: bool) -> bool:
+    async def _ensured(self) -> bool:
         try:
             await self.writer.run(ensure_schema, self.engine)
         except (SchemaTooOld, SchemaTooNew) as error:
@@ -68,7 +72,8 @@ class Database:
         except Unavailable as error:
             if not self._patient:
                 raise
-            if first:
+            if not self.waiting:
+                self.waiting = True
                 _log.warn("the start waits for the database: {why}", why=str(error))
             return False
         return True
@@ -95,15 +100,16 @@ class Jobs:
         self._now_ms, self._keep_days = now_ms, keep_days
         self._pushback = pushback
         self._background = Background(reactor)
+        self._busy: set[str] = set()
         self._stock: Stock | None = None
         #: Why the last round failed; empty if it did not.
         self.trouble = ""
 
     def start(self) -> None:
-        self._background.run(self._settle(), "early events")
-        self._background.every(SETTLE, lambda: Deferred.fromCoroutine(self._settle()), "early events")
+        self._begin("early events", self._settle)
+        self._background.every(SETTLE, lambda: self._begin("early events", self._settle), "early events")
         if self._keep_days:
-            self._background.every(PURGE, lambda: Deferred.fromCoroutine(self._purge()), "retention")
+            self._background.every(PURGE, lambda: self._begin("retention", self._purge), "retention")
 
     async def stop(self) -> None:
         await self._background.stop()
@@ -111,7 +117,7 @@ class Jobs:
     def gauges(self) -> dict[str, Callable[[], float]]:
         """How much lies aside in the database, whoever put it there."""
         return {
-            "business_parked_rows": lambda: self._stock.parked if self._stock else 0,
+            "business_parked_rows": lambda: self.parked,
             "business_early_rows": lambda: self._stock.early if self._stock else 0,
         }
 
@@ -120,37 +126,36 @@ class Jobs:
         """Events that wait for a person."""
         return self._stock.parked if self._stock else 0
 
-    async def _settle(self) -> None:
+    def _begin(self, what: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """One round, unless the one before still waits for the database."""
+        if what not in self._busy:
+            self._background.run(self._round(what, job), what)
+
+    async def _round(self, what: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._busy.add(what)
         try:
-            self._pushback.tell(await self._writer.run(self._rules.settle_early, self._now_ms()))
-            self._stock = await self._writer.run(self._rules.stock)
+            await job()
         except Unavailable as error:
-            self._waits(error)
-        except Exception:
-            _log.failure("early events failed")
+            if not self.trouble:
+                _log.warn("{what}: waiting for the database: {why}", what=what, why=str(error))
+            self.trouble = str(error)
         else:
-            self._goes_on()
+            if self.trouble:
+                _log.info("{what}: the database answers again", what=what)
+            self.trouble = ""
+        finally:
+            self._busy.discard(what)
+
+    async def _settle(self) -> None:
+        self._pushback.tell(await self._writer.run(self._rules.settle_early, self._now_ms()))
+        self._stock = await self._writer.run(self._rules.stock)
 
     async def _purge(self) -> None:
-        deleted = 0
+        deleted, piece = 0, PIECE
         try:
-            piece = PIECE
             while piece == PIECE:
                 piece = await self._writer.run(self._rules.purge, self._now_ms(), self._keep_days)
                 deleted += piece
-        except Unavailable as error:
-            self._waits(error)
-        except Exception:
-            _log.failure("the retention failed")
-        if deleted:
-            _log.info("{count} messages older than business.keep_days were deleted", count=deleted)
-
-    def _waits(self, error: Unavailable) -> None:
-        if not self.trouble:
-            _log.warn("the jobs wait for the database: {why}", why=str(error))
-        self.trouble = str(error)
-
-    def _goes_on(self) -> None:
-        if self.trouble:
-            _log.info("the jobs go on")
-        self.trouble = ""
+        finally:
+            if deleted:
+                _log.info("{count} messages older than business.keep_days were deleted", count=deleted)

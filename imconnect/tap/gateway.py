@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,18 +15,21 @@ from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.config import Config
 from imconnect.core.background import within
 from imconnect.core.node import Node
-from imconnect.core.settings import Settings
+from imconnect.core.settings import SEED, XZLL, Settings
+from imconnect.edge.grpc_server import GrpcServer
 from imconnect.edge.http import make_site
 from imconnect.edge.settings import EdgeSettings
 from imconnect.edge.websocket import Factory
 from imconnect.errors import Unavailable
-from imconnect.events.seed import SEED
+from imconnect.events import seed, xzll
+from imconnect.events.dialect import Dialect
 from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
 from imconnect.observe import systemd
 from imconnect.observe.metrics import Metrics
 from imconnect.service import OrderedService, ProcessEnd
-from imconnect.tap.business import EmbeddedBusiness
+from imconnect.tap.backside import RECOVERY, make_backside
+from imconnect.tap.clock import now_ms
 from imconnect.tap.listening import Listening, bind, passed_by_systemd
 from imconnect.tap.logged import LoggedService
 from imconnect.tap.options import Options, refused
@@ -38,13 +41,7 @@ _log = Logger()
 AFTER_DRAIN = 5.0
 #: Seconds in which the queue may take the rest when the process stops.
 FLUSH = 2.0
-#: Seconds that a start may take to bring what an earlier process left into the database.
-RECOVERY = 600.0
-
-
-def now_ms() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1_000_000
+DIALECTS: Mapping[str, Dialect] = {"seed": seed.SEED, "xzll": xzll.XZLL}
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
@@ -66,9 +63,13 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     outbox_schema.inspect(folder.file("outbox.db"))
     websocket = passed_by_systemd("websocket") or bind(config.server.host, config.server.port, "server.port")
     http = bind(config.http.host, config.http.port, "http.port")
+    listens = config.business.mode == "off" or config.profile == "xzll"
+    grpc = bind(config.grpc.host, config.grpc.port, "grpc.port") if listens else None
+    name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])
 
     metrics = Metrics()
-    business = EmbeddedBusiness(reactor, config, folder, now_ms)
+    dialect = DIALECTS[config.profile]
+    behind = make_backside(reactor, config, folder, dialect, metrics, now_ms)
     outbox = SqliteOutbox(reactor, folder.file("outbox.db"), sync="full" if config.outbox.sync == "full" else "normal")
     node = Node(
         clock=reactor,
@@ -76,24 +77,28 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
         settings=core_settings(config),
         node_id=config.node.id,
         outbox=outbox,
-        store=business.store,
-        producer=business.producer,
+        store=behind.store,
+        producer=behind.producer,
         metrics=metrics,
         handlers=HANDLERS,
         refuse=refusal,
-        fits=lambda message: SEED.fits(message, config.rocketmq.producer.max_message_size),
+        fits=lambda message: dialect.fits(message, config.rocketmq.producer.max_message_size),
     )
-    business.tell_through(node)
+    behind.telling.node = node
     factory = Factory(reactor, edge_settings(config), node, OpenAuthenticator(), metrics)
     listening = Listening(reactor, websocket, factory)
-    state = State(node, outbox, factory, business, now_ms)
+    state = State(node, outbox, factory, now_ms)
     state.register(metrics)
+    metrics.gauges.update(behind.gauges)
 
     service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
     service.add("data_dir", _Folder(folder))
-    service.add("business", business, start_within=RECOVERY, stop_within=AFTER_DRAIN)
+    for name, part, seconds in behind.parts:
+        service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
     service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
-    service.add("relay", _Recovery(node, reactor), start_within=RECOVERY)
+    service.add("relay", _Recovery(node, reactor, behind.embedded), start_within=RECOVERY)
+    if grpc is not None:
+        service.add("grpc", GrpcServer(reactor, grpc, node.tell, name), stop_within=AFTER_DRAIN)
     service.add("clients", _Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
     service.add("ready", _Ready(state, factory, listening))
@@ -103,6 +108,7 @@ def core_settings(config: Config) -> Settings:
     """What the core is told."""
     limits = config.limits
     return Settings(
+        profile=XZLL if config.profile == "xzll" else SEED,
         delays=tuple(config.retry.delays),
         give_up=config.retry.give_up,
         commands_per_second=limits.commands_per_second,
@@ -165,14 +171,15 @@ class _Log:
 
 
 class _Recovery:
-    """What the log still held is in the database before anybody signs in."""
+    """Embedded queue: what the log still held is in the database before anybody signs in. A broker may be away."""
 
-    def __init__(self, node: Node, clock: Any) -> None:
+    def __init__(self, node: Node, clock: Any, embedded: bool) -> None:
         self._node = node
         self._clock = clock
+        self._embedded = embedded
 
-    def start(self) -> Deferred[None]:
-        return self._node.relay.caught_up()
+    def start(self) -> Deferred[None] | None:
+        return self._node.relay.caught_up() if self._embedded else None
 
     async def stop(self) -> None:
         """A moment for the queue to take the rest; what it does not take stays in the log."""

@@ -1,26 +1,127 @@
-"""`twistd imbusiness`: the reference consumer in a process of its own."""
+"""`twistd imbusiness`: the reference consumer in a process of its own, wired.
+
+It keeps no files: the database is elsewhere, and so it takes no data_dir. Two of them on one machine need an
+`http.port` each and nothing else; they share the queues.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn
+import socket
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
+from twisted.logger import Logger
+
+from imconnect.backends.consumer_rocketmq import RocketmqConsumer
+from imconnect.backends.intake import Intake
+from imconnect.backends.producers import connector
+from imconnect.backends.pushback_grpc import GrpcPushback
+from imconnect.config import Config
+from imconnect.edge.http import make_site
 from imconnect.errors import ConfigError
+from imconnect.events.seed import SEED
+from imconnect.events.xzll import XZLL
+from imconnect.observe import systemd
+from imconnect.observe.metrics import Metrics
+from imconnect.service import OrderedService, ProcessEnd
+from imconnect.tap.business_state import BusinessState
+from imconnect.tap.clock import now_ms
+from imconnect.tap.database import Database, Jobs
+from imconnect.tap.listening import Listening, bind
+from imconnect.tap.logged import LoggedService
 from imconnect.tap.options import Options as GatewayOptions
 from imconnect.tap.options import refused
+
+_log = Logger()
+
+#: Seconds that a stop may take beyond drain.deadline (interface.md section 7).
+AFTER_DRAIN = 5.0
+#: Seconds for which a database that is away is waited for at the start: for ever, to all intents and purposes.
+FOREVER = 10 * 365 * 86400.0
 
 
 class Options(GatewayOptions):
     """The same as the gateway's; only its HTTP port is another one by default."""
 
     defaults_of_command: ClassVar[Mapping[str, Any]] = {"http": {"port": 10003}}
+    able: ClassVar[Collection[str]] = ("business.mode", "business.gateways")
 
 
-def makeService(options: Options, reactor: Any = None) -> NoReturn:
-    """Without a queue there is nothing that a process of its own could read."""
+def makeService(options: Options, reactor: Any = None) -> OrderedService:
+    """Checks everything that can be wrong and binds the port; nothing runs yet, because twistd may fork after this."""
+    if reactor is None:
+        from twisted.internet import reactor
+    config = options.configuration
+    end = ProcessEnd(reactor)
+    service = LoggedService(reactor, end.fail, config.log, options.log_stream())
     with refused():
+        add_parts(service, config, reactor)
+    end.install(config.drain.deadline + AFTER_DRAIN)
+    return service
+
+
+def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
+    """Its parts, in the order in which they start. Raises ConfigError."""
+    _check(config)
+    http = bind(config.http.host, config.http.port, "http.port")
+    name = f"{config.node.name or 'imbusiness'}-{http.getsockname()[1]}"
+    # The same after a restart, and nobody else's on this machine: the broker gives the queues back at once.
+    client_id = f"{socket.gethostname()}@{name}"
+
+    metrics = Metrics()
+    database = Database(reactor, config, config.business.database, now_ms, patient=True)
+    pushback = GrpcPushback(reactor, config.business.gateways, name)
+    intake = Intake(
+        reactor,
+        database.rules,
+        database.writer,
+        pushback,
+        metrics,
+        max_attempts=config.rocketmq.consumer.max_attempts,
+        always_told=config.profile == "xzll",
+    )
+    consumer = RocketmqConsumer(
+        connector(reactor, config.rocketmq, client_id),
+        intake.take,
+        group=config.rocketmq.consumer.group_name,
+        topic=config.rocketmq.topic or (XZLL if config.profile == "xzll" else SEED).topic,
+    )
+    jobs = Jobs(reactor, database, now_ms, config.business.keep_days, pushback)
+    state = BusinessState(client_id, database, intake, consumer, jobs, pushback)
+    state.register(metrics)
+
+    service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
+    service.add("database", database, start_within=FOREVER, stop_within=5.0)
+    service.add("pushback", pushback, stop_within=3.0)
+    service.add("consumer", consumer)
+    service.add("jobs", jobs, stop_within=5.0)
+    service.add("ready", _Ready(state, client_id))
+
+
+def _check(config: Config) -> None:
+    if not config.rocketmq.server_addr:
         raise ConfigError(
             "rocketmq.server_addr",
             "expected host:port of a name server: imbusiness reads the events from RocketMQ. "
             "Without one, business runs inside the gateway (business.mode: embedded)",
         )
+    if not config.business.database:
+        raise ConfigError("business.database", "expected a SQLAlchemy URL: it is what imbusiness writes to")
+
+
+class _Ready:
+    """Says to load balancers and to systemd that events are taken, and no longer."""
+
+    def __init__(self, state: BusinessState, client_id: str) -> None:
+        self._state = state
+        self._client_id = client_id
+
+    def start(self) -> None:
+        self._state.phase = "ready"
+        _log.info("ready: consuming as {client_id}", client_id=self._client_id)
+        systemd.notify("READY=1")
+
+    def stop(self) -> None:
+        self._state.phase = "stopping"
+        systemd.notify("STOPPING=1")
+        _log.info("stopping: what is in hand is finished")

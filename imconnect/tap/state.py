@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from imconnect import __version__
 from imconnect.core.node import Node
@@ -13,22 +13,13 @@ from imconnect.edge.websocket import Factory
 from imconnect.observe.metrics import Metrics
 
 
-class Business(Protocol):
-    """What is asked of the business side."""
-
-    def gauges(self) -> dict[str, Callable[[], float]]: ...
-
-
 class State:
     """One per gateway. `phase` is set by the service tree: starting, ready, draining."""
 
-    def __init__(
-        self, node: Node, outbox: Outbox, factory: Factory, business: Business, now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, node: Node, outbox: Outbox, factory: Factory, now_ms: Callable[[], int]) -> None:
         self._node = node
         self._outbox = outbox
         self._factory = factory
-        self._business = business
         self._now_ms = now_ms
         self._started = time.monotonic()
         self.phase = "starting"
@@ -91,7 +82,6 @@ class State:
                 "resend_waiting": lambda: len(node.resend),
                 "offline_due": lambda: node.delivery.due,
                 "recent_window_seconds": node.recent.window_seconds,
-                **self._business.gauges(),
             }
         )
 
