@@ -121,8 +121,10 @@ class Delivery:
             row = self._recent.get(message.msg_id)
             if (row is not None and row.state is not State.OPEN) or message.msg_id in self._offlining:
                 continue
-            if row is not None and not self._settings.profile.offline_always and reason not in ALWAYS_EVENTS:
-                row.state = State.OFFLINE
+            if not self._settings.profile.offline_always and reason not in ALWAYS_EVENTS:
+                # No row: the store has brought it, so it is owed without us.
+                if row is not None:
+                    row.state = State.OFFLINE
                 continue
             if not self._room_for_ends():
                 self._due[message.msg_id] = message

@@ -522,7 +522,9 @@ class WatchTests(TestCase):
         owed = rig.pending.owed
         self.patch(rig.pending, "owed", recorded(owed, lambda user, *_: asked.append(user)))
         rig.advance(500)
-        self.assertEqual((asked.count(BOB), len(bob.shown)), (2, 3))  # a page and its end, for the hint of its OFFLINE event
+        self.assertEqual(
+            (asked.count(BOB), len(bob.shown)), (2, 3)
+        )  # a page and its end, for the hint of its OFFLINE event
 
     def test_oldest_message_that_is_owed_to_somebody_online(self) -> None:
         """The promise's own health: when it was accepted; nothing where nobody online is owed anything."""
@@ -580,7 +582,6 @@ def elsewhere(rig: Rig, text: str, user: int = BOB) -> None:
     msg_id = (rig.now_ms() - rig.settings.profile.epoch) << 22 | 7 << 12
     rules = BusinessRules(rig.store, rig.now_ms)
     rules.apply([Offlined(Message(msg_id, client_id(text), CAROL, user, 1, text, rig.now_ms(), rig.now_ms()))])
-
 
 
 def recorded(function: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
