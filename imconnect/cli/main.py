@@ -16,6 +16,7 @@ from imconnect.errors import ConfigError
 _COMMANDS = {
     "chat": ("imconnect.cli.chat", "chat"),
     "check-config": ("imconnect.cli.main", "check_config"),
+    "db": ("imconnect.cli.db", "db"),
 }
 
 

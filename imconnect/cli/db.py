@@ -1,0 +1,55 @@
+"""`imconnect db`: the schema of the database that business keeps."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from imconnect.backends.datadir import DataDir
+from imconnect.backends.sql.engine import make_engine
+from imconnect.backends.sql.migrate import SchemaTooNew, ensure_schema
+from imconnect.config import Config, load, parse_override
+from imconnect.errors import ConfigError, Damaged, Unavailable
+
+
+@click.group()
+def db() -> None:
+    """The database that business keeps (business.database)."""
+
+
+@db.command()
+@click.option("--env", default=None, help="ENV.yaml from ./configs, /etc/imconnect or the package (default: dev).")
+@click.option("--config", "path", default=None, help="Another file instead.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; may be repeated.")
+def upgrade(env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
+    """Bring the database to the schema of this version; run it once after an update, with imbusiness stopped.
+
+    An empty database is filled, one that is up to date is left as it is. Make a backup first.
+    """
+    try:
+        _upgrade(load(path, env, [parse_override(text) for text in settings], os.environ))
+    except (ConfigError, Damaged, SchemaTooNew, Unavailable) as error:
+        click.echo(" ".join(str(error).split()), err=True)
+        sys.exit(1)
+    click.echo("the database has the schema of this version")
+
+
+def _upgrade(config: Config) -> None:
+    if config.business.database:
+        _bring(config.business.database)
+        return
+    folder = DataDir(config.data_dir)  # the gateway's own file: not under its hands
+    try:
+        _bring(folder.file("business.db"))
+    finally:
+        folder.release()
+
+
+def _bring(url_or_path: str) -> None:
+    engine = make_engine(url_or_path)
+    try:
+        ensure_schema(engine, upgrade=True)
+    finally:
+        engine.dispose()
