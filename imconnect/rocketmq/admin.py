@@ -54,6 +54,7 @@ class Admin:
 
     def __init__(self, client: Client, timeout: float = 5.0) -> None:
         self._client, self._timeout = client, timeout
+        self.clock = client.clock
 
     async def cluster(self) -> dict[str, str]:
         """Broker name -> address of its master, of all that the name servers know."""
@@ -153,7 +154,10 @@ class Admin:
         )
 
     async def read_all(self, queue: Queue) -> list[StoredMessage]:
-        """Everything that lies in the queue, from the oldest to what was newest when the call began."""
+        """Everything that lies in the queue, from the oldest to what was newest when the call began.
+
+        A broker shows a message some milliseconds after it has said that it is stored.
+        """
         offset, end = await self.min_offset(queue), await self.max_offset(queue)
         found: list[StoredMessage] = []
         while offset < end:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, TimeoutError
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
 from twisted.logger import Logger
 
 from imconnect.rocketmq.allocation import averagely
 from imconnect.rocketmq.bell import Bell
 from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Request
-from imconnect.rocketmq.errors import FrameError, Refused, RocketMQError, Unreachable
+from imconnect.rocketmq.errors import RocketMQError
 from imconnect.rocketmq.frames import Frame
-from imconnect.rocketmq.hashing import java_hash
 from imconnect.rocketmq.lane import Handler, Lane, Settings
-from imconnect.rocketmq.routes import Queue, Route, parse_json
+from imconnect.rocketmq.membership import Membership
+from imconnect.rocketmq.routes import Queue
 
 _log = Logger()
 STOP_DEADLINE = 10.0  # seconds
-_GOODBYE_TIMEOUT = 2.0  # seconds
 
 
 class GroupConsumer:
@@ -44,7 +42,7 @@ class GroupConsumer:
     ) -> None:
         self._client, self._group, self._topic, self._tags = client, group, topic, tags
         self._handler, self._settings = handler, settings or Settings()
-        self._version = int(client.clock.seconds() * 1000)
+        self._membership = Membership(client, group, topic, tags, self._settings)
         self._lanes: dict[Queue, Lane] = {}
         self._leaving: dict[Queue, Lane] = {}
         self._locking = DeferredLock()  # a lock and an unlock under way together might swap at the broker
@@ -80,7 +78,7 @@ class GroupConsumer:
         for lane in (*self._lanes.values(), *self._leaving.values()):
             lane.drop()
         self._client.leave(self)
-        await self._say_goodbye()
+        await self._membership.say_goodbye()
 
     @property
     def queues(self) -> list[Queue]:
@@ -95,20 +93,7 @@ class GroupConsumer:
         return []
 
     def consumer_data(self) -> list[dict[str, Any]]:
-        first = self._settings.start == "first"
-        return [
-            {
-                "groupName": self._group,
-                "consumeType": "CONSUME_PASSIVELY",
-                "messageModel": "CLUSTERING",
-                "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET" if first else "CONSUME_FROM_LAST_OFFSET",
-                "unitMode": False,
-                "subscriptionDataSet": [
-                    self._subscription(self._topic, self._tags),
-                    self._subscription(f"%RETRY%{self._group}", "*"),  # as Java's members subscribe
-                ],
-            }
-        ]
+        return [self._membership.heartbeat()]
 
     def on_request(self, frame: Frame) -> bool:
         """The broker says that the members of the group are others now."""
@@ -116,18 +101,6 @@ class GroupConsumer:
             return False
         self._balance_soon()
         return True
-
-    def _subscription(self, topic: str, tags: str) -> dict[str, Any]:
-        named = [] if tags == "*" else [tag.strip() for tag in tags.split("||")]
-        return {
-            "topic": topic,
-            "subString": tags,
-            "tagsSet": named,
-            "codeSet": [java_hash(tag) for tag in named],
-            "subVersion": self._version,
-            "expressionType": "TAG",
-            "classFilterMode": False,
-        }
 
     def _balance_soon(self) -> None:
         self._again = True
@@ -154,7 +127,7 @@ class GroupConsumer:
     async def _balance(self) -> bool:
         """Take, keep and let go so that every member has its share. False: look again soon."""
         route = await self._client.route(self._topic)
-        members = await self._members(route)
+        members = await self._membership.members(route)
         if self._client.client_id not in members:
             await self._client.heartbeat()  # the broker has forgotten us, or never heard
             return False
@@ -167,22 +140,6 @@ class GroupConsumer:
             complete &= await self._locking.run(self._lock, broker, ours)
         return complete
 
-    async def _members(self, route: Route) -> list[str]:
-        """Any broker of the topic knows them, because every member greets every one."""
-        failure: RocketMQError = Unreachable(f"topic {self._topic} has no broker")
-        for address in route.masters.values():
-            try:
-                reply = await self._client.call(
-                    address, Request.CONSUMER_LIST, {"consumerGroup": self._group}, timeout=self._settings.timeout
-                )
-                return sorted(str(member) for member in _listed(reply, "consumerIdList"))
-            except RocketMQError as error:
-                failure = error
-        if isinstance(failure, Refused):  # so a broker answers that knows no member of this group
-            return []
-        self._client.routes.suspect(self._topic)
-        raise failure
-
     async def _lock(self, broker: str, mine: set[Queue]) -> bool:
         """Ask for our queues and for those that we still finish, which also renews what we have."""
         wanted = mine | {q for q, lane in self._leaving.items() if q.broker == broker and not lane.dropped}
@@ -190,14 +147,7 @@ class GroupConsumer:
             return True
         asked_at = self._client.clock.seconds()
         try:
-            reply = await self._client.call(
-                self._client.broker(min(wanted)),
-                Request.LOCK,
-                {},
-                self._lock_body(wanted),
-                timeout=self._settings.timeout,
-            )
-            granted = {_queue(item) for item in _listed(reply, "lockOKMQSet")}
+            granted = await self._membership.lock(wanted)
         except RocketMQError:
             self._client.routes.suspect(self._topic)
             return False
@@ -215,7 +165,9 @@ class GroupConsumer:
                 self._let_go(queue)
         elif granted and wanted and not self._stopping:
             _log.info("group {group}: gained {queue}", group=self._group, queue=queue)
-            lane = Lane(self._client, self._group, self._tags, self._version, queue, self._handler, self._settings)
+            lane = Lane(
+                self._client, self._group, self._tags, self._membership.version, queue, self._handler, self._settings
+            )
             self._lanes[queue] = lane
             lane.start(until)
 
@@ -238,8 +190,7 @@ class GroupConsumer:
         if lane.dropped:
             return
         try:
-            address = self._client.broker(queue)
-            await self._client.call(address, Request.UNLOCK, {}, self._lock_body([queue]), timeout=_GOODBYE_TIMEOUT)
+            await self._membership.unlock(queue)
         except RocketMQError as error:
             _log.warn("{queue} stays locked until it expires: {error}", queue=queue, error=error)
 
@@ -250,33 +201,3 @@ class GroupConsumer:
             self._let_go(queue)
         while self._leaving:
             await self._wake.wait()
-
-    async def _say_goodbye(self) -> None:
-        fields = {"clientID": self._client.client_id, "consumerGroup": self._group}
-        calls = [
-            self._client.call(address, Request.UNREGISTER, fields, timeout=_GOODBYE_TIMEOUT)
-            for address in self._client.connected()
-        ]
-        # A broker that does not hear it notices when the connection ends.
-        await DeferredList([Deferred.fromCoroutine(call) for call in calls], consumeErrors=True)
-
-    def _lock_body(self, queues: Iterable[Queue]) -> bytes:
-        listed = [{"topic": q.topic, "brokerName": q.broker, "queueId": q.number} for q in sorted(queues)]
-        body = {"consumerGroup": self._group, "clientId": self._client.client_id, "mqSet": listed}
-        return json.dumps(body, separators=(",", ":")).encode()
-
-
-def _listed(reply: Frame, name: str) -> list[Any]:
-    """A list in a reply's body. Raises FrameError."""
-    data = parse_json(reply.body)
-    found = data.get(name) if isinstance(data, dict) else None
-    if not isinstance(found, list):
-        raise FrameError(f"a reply without {name}")
-    return found
-
-
-def _queue(item: Any) -> Queue:
-    try:
-        return Queue(item["topic"], item["brokerName"], item["queueId"])
-    except (KeyError, TypeError):
-        raise FrameError("a queue that lacks what a queue has") from None

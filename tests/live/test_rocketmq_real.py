@@ -26,7 +26,7 @@ from imconnect.rocketmq.consumer import GroupConsumer
 from imconnect.rocketmq.messages import Message
 from imconnect.rocketmq.producer import Producer
 from imconnect.rocketmq.routes import Queue
-from tests.rocketmq.behaviours import Behaviours, Log
+from tests.rocketmq.behaviours import Behaviours, Log, stored_in
 from tests.servers import rocketmq_broker
 from tests.servers.rocketmq_broker import DevBroker
 from tests.support import ReactorTestCase
@@ -127,10 +127,12 @@ class RealFaultTests(RealBrokerTestCase):
 
     async def check(self, load: Load, admin: Admin) -> None:
         """Everything acknowledged is there; the first copies of all are in order."""
+        await deferLater(admin.clock, 1.0)  # a broker shows a message some moments after it has stored it
         for queue in load.queues:
-            bodies = [message.body for message in await admin.read_all(queue)]
+            acknowledged = load.acknowledged[queue]
+            bodies = [message.body for message in await stored_in(admin, queue, len(acknowledged))]
             first = list(dict.fromkeys(bodies))
-            self.assertEqual(first[: len(load.acknowledged[queue])], load.acknowledged[queue])
+            self.assertEqual(first[: len(acknowledged)], acknowledged)
 
     async def test_kill_nine_loses_nothing_that_was_acknowledged(self) -> None:
         """Killed under load and started again: producer and consumer go on by themselves, in order, nothing missing."""
@@ -184,7 +186,7 @@ class RealFaultTests(RealBrokerTestCase):
         (queue, *_) = await producer.queues(load.queues[0].topic)
         (receipt,) = await producer.send(queue, [Message(body=b"x")])
         self.assertEqual((receipt.outcome, receipt.reason), (Outcome.STORED, ""))
-        self.assertEqual([m.body for m in await admin.read_all(queue)], [b"x"])
+        self.assertEqual([m.body for m in await stored_in(admin, queue, 1)], [b"x"])
 
 
 class LauncherTests(ReactorTestCase):
@@ -196,9 +198,10 @@ class LauncherTests(ReactorTestCase):
 
     def test_it_ends_with_its_stdin(self) -> Any:
         """READY once it serves, topics there; when stdin closes the JVM is gone at once."""
-        return deferToThread(self.run_launcher)
+        return deferToThread(self.run_launcher).addCallback(self.assertEqual, 0)
 
-    def run_launcher(self) -> None:
+    def run_launcher(self) -> int:
+        """Its exit status."""
         root = Path(rocketmq_broker.__file__).resolve().parents[2]
         store = Path(self.mktemp()).resolve()
         ports = ["--namesrv-port", "0", "--listen-port", "0"]
@@ -220,8 +223,9 @@ class LauncherTests(ReactorTestCase):
             fields = {"topic": "T", "acceptStandardJsonOnly": "true"}
             self.assertIn(b'"writeQueueNums":3', rocketmq_broker.call(told["namesrv"], Request.ROUTE, fields).body)
             launcher.stdin.close()
-            self.assertEqual(launcher.wait(timeout=20), 0)
+            status = launcher.wait(timeout=20)
         self.assertRaises(ProcessLookupError, os.kill, int(told["pid"]), 0)
+        return status
 
 
 class DocumentTests(RealBrokerTestCase):
@@ -266,7 +270,7 @@ class RealAccessTests(RealBrokerTestCase):
         producer = Producer(known, "P")
         (receipt,) = await producer.send(queue, [Message(body=b"x")])
         self.assertEqual(receipt.outcome, Outcome.STORED)
-        self.assertEqual([m.body for m in await admin.read_all(queue)], [b"x"])
+        self.assertEqual([m.body for m in await stored_in(admin, queue, 1)], [b"x"])
         stranger = Producer(self.new_client(credentials=Credentials("admin", "wrong")), "P")
         await stranger.queues(topic)
         (receipt,) = await stranger.send(queue, [Message(body=b"y")])

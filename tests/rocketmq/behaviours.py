@@ -26,6 +26,14 @@ else:
 PATIENCE = 30.0  # seconds until something expected has happened
 
 
+async def stored_in(admin: Admin, queue: Queue, count: int) -> list[StoredMessage]:
+    """What lies in the queue; a broker shows a message some moments after it has said that it is stored."""
+    deadline = admin.clock.seconds() + PATIENCE
+    while len(found := await admin.read_all(queue)) < count and admin.clock.seconds() < deadline:
+        await deferLater(admin.clock, 0.05)
+    return found
+
+
 class Log:
     """A handler that writes down what it gets, and fails or waits when told to."""
 
@@ -110,7 +118,7 @@ class Behaviours(Base):
             )
             (receipt,) = await producer.send(queues[1], [message])
             self.assertEqual((receipt.outcome, receipt.offset, receipt.code), (Outcome.STORED, 0, 0))
-            (stored,) = await admin.read_all(queues[1])
+            (stored,) = await stored_in(admin, queues[1], 1)
             self.assertEqual((stored.body, stored.keys, stored.tags), (message.body, "k1 k2", "T"))
             self.assertEqual((stored.unique_id, stored.properties["RECEIPT"]), ("id-1", "ü"))
             self.assertEqual((stored.flag, stored.offset, stored.queue, stored.undecoded), (7, 0, 1, ""))
@@ -127,7 +135,7 @@ class Behaviours(Base):
             self.assertEqual([receipt.offset for receipt in receipts], list(range(20)))
             self.assertEqual({receipt.outcome for receipt in receipts}, {Outcome.STORED})
             self.assertEqual(len({receipt.message_id for receipt in receipts}), 20)
-            stored = [(m.body, m.keys, m.tags, m.unique_id) for m in await admin.read_all(queues[0])]
+            stored = [(m.body, m.keys, m.tags, m.unique_id) for m in await stored_in(admin, queues[0], 20)]
             self.assertEqual(stored, [(m.body, m.keys, m.tags, m.unique_id) for m in batch])
 
         return self.play(scenario())
@@ -138,7 +146,7 @@ class Behaviours(Base):
         async def scenario() -> None:
             producer, admin, queues = await self.producer()
             await gatherResults([producer.send(queues[0], [Message(body=b"%d" % i)]) for i in range(30)])
-            stored = [message.body for message in await admin.read_all(queues[0])]
+            stored = [message.body for message in await stored_in(admin, queues[0], 30)]
             self.assertEqual(stored, [b"%d" % i for i in range(30)])
 
         return self.play(scenario())
@@ -152,7 +160,7 @@ class Behaviours(Base):
             receipts = await producer.send(queues[0], [Message(body=b"x" * size) for size in sizes])
             outcomes = [receipt.outcome for receipt in receipts]
             self.assertEqual(outcomes, [Outcome.STORED, Outcome.STORED, Outcome.PERMANENT, Outcome.STORED])
-            self.assertEqual([len(m.body) for m in await admin.read_all(queues[0])], [1, 2, 3])
+            self.assertEqual([len(m.body) for m in await stored_in(admin, queues[0], 3)], [1, 2, 3])
 
         return self.play(scenario())
 
@@ -166,7 +174,7 @@ class Behaviours(Base):
             outcomes = [receipt.outcome for receipt in receipts]
             self.assertEqual(outcomes, [Outcome.STORED, Outcome.PERMANENT, Outcome.STORED])
             self.assertEqual(receipts[1].code, 13)
-            self.assertEqual([m.body for m in await admin.read_all(queues[0])], [b"one", b"two"])
+            self.assertEqual([m.body for m in await stored_in(admin, queues[0], 2)], [b"one", b"two"])
 
         return self.play(scenario())
 

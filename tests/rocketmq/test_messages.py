@@ -12,6 +12,7 @@ from imconnect.rocketmq.errors import FrameError, Illegal
 from imconnect.rocketmq.messages import (
     MAX_INFLATED,
     Message,
+    StoredMessage,
     decode_properties,
     decode_stored,
     encode_batch,
@@ -120,6 +121,7 @@ class StoredTests(TestCase):
         damaged[at % len(damaged)] = value
         for sample in (data, bytes(damaged), bytes(damaged) + data):
             try:
-                list(decode_stored(sample))
+                found = [type(message) for message in decode_stored(sample)]
             except FrameError:
                 continue
+            self.assertEqual(set(found) - {StoredMessage}, set())
