@@ -65,7 +65,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     http = bind(config.http.host, config.http.port, "http.port")
     listens = config.business.mode == "off" or config.profile == "xzll"
     grpc = bind(config.grpc.host, config.grpc.port, "grpc.port") if listens else None
-    name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])
+    node_name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])
 
     metrics = Metrics()
     dialect = DIALECTS[config.profile]
@@ -98,7 +98,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
     service.add("relay", _Recovery(node, reactor, behind.embedded), start_within=RECOVERY)
     if grpc is not None:
-        service.add("grpc", GrpcServer(reactor, grpc, node.tell, name), stop_within=AFTER_DRAIN)
+        service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name), stop_within=AFTER_DRAIN)
     service.add("clients", _Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
     service.add("ready", _Ready(state, factory, listening))
