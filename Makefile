@@ -8,7 +8,7 @@ ARGS =
 WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test lint proto docs librocketmq clean
+.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb test-rocketmq-5.5
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -62,6 +62,16 @@ librocketmq: .venv/.client-python .cache/native/rocketmq/librocketmq.so
 
 .cache/native/rocketmq/librocketmq.so: | .venv/.run
 	@.venv/bin/pip install --quiet --no-deps --target .cache/native rocketmq==0.4.4
+
+# Servers for development. They stay in the foreground; Ctrl-C, or the end of their input, stops them.
+rocketmq: .venv/.test
+	@exec .venv/bin/python -m tests.servers.rocketmq_broker $(ARGS)
+
+mariadb: .venv/.test
+	@exec .venv/bin/python -m tests.servers.mariadb --dir .cache/mariadb $(ARGS)
+
+test-rocketmq-5.5: .venv/.test
+	@IMCONNECT_ROCKETMQ_VERSION=5.5.0 .venv/bin/python .ci/trial tests.live.test_rocketmq_real
 
 clean:
 	rm -rf .venv build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache twisted/plugins/dropin.cache
