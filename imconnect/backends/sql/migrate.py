@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from imconnect.backends.sql.engine import WRITES, sqlite_path
 from imconnect.backends.sql.errors import translated
 from imconnect.backends.sql.schema import VERSION_TABLE, metadata
-from imconnect.errors import Damaged
+from imconnect.errors import Damaged, Unavailable
 
 #: The Alembic scripts; they ship in the package.
 SCRIPTS = Path(__file__).with_name("migrations")
@@ -116,7 +116,7 @@ def _upgrade(connection: Connection, scripts: Path) -> None:
 
 def _make_wal(engine: Engine) -> None:
     """The journal mode is a property of the file and cannot be set inside a transaction."""
-    with translated():
+    try:
         raw = engine.raw_connection()
         try:
             cursor = raw.cursor()
@@ -124,6 +124,8 @@ def _make_wal(engine: Engine) -> None:
             cursor.close()
         finally:
             raw.close()
+    except sqlite3.Error as error:  # past SQLAlchemy, so in the driver's own words
+        raise Unavailable(f"database: {type(error).__name__}: {error}") from error
 
 
 def check_file(path: Path, scripts: Path = SCRIPTS) -> None:

@@ -1,0 +1,130 @@
+"""The part that keeps the database, and the jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
+from imconnect.business.rows import Source
+from imconnect.config import Config
+from imconnect.errors import Damaged, Unavailable
+from imconnect.model import Applied
+from imconnect.tap import database as module
+from imconnect.tap.database import Database, Jobs
+from tests.business.made import NOW, T0, ack, in_database, sent
+from tests.support import ReactorTestCase
+
+
+class Told:
+    def __init__(self) -> None:
+        self.applied: list[Applied] = []
+
+    def tell(self, applied: Applied) -> None:
+        self.applied.append(applied)
+
+
+class DatabaseTestCase(ReactorTestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+
+    def database(self, url_or_path: str, **options: Any) -> Database:
+        database = Database(self.reactor, Config(), url_or_path, lambda: NOW, **options)
+        self.addCleanup(lambda: Deferred.fromCoroutine(database.stop()))
+        return database
+
+    async def until(self, true: Any) -> None:
+        end = self.reactor.seconds() + 10
+        while not true():
+            if self.reactor.seconds() > end:
+                self.fail("it did not happen")
+            await deferLater(self.reactor, 0.01)
+
+
+class DatabaseTests(DatabaseTestCase):
+    async def test_one_that_is_away_is_waited_for(self) -> None:
+        """The start goes on trying, says that it waits, and is done when the database is there."""
+        self.patch(module, "FIRST_RETRY", 0.02)
+        path = self.folder / "later" / "business.db"
+        database = self.database(f"sqlite:///{path}", patient=True)
+        started: list[Any] = []
+        Deferred.fromCoroutine(database.start()).addBoth(started.append)
+        await self.until(lambda: database.waiting)
+        await deferLater(self.reactor, 0.2)
+        self.assertEqual(started, [])
+        path.parent.mkdir()
+        await self.until(lambda: started)
+        self.assertEqual((started, database.waiting), ([None], False))
+        await database.writer.run(database.rules.apply, [sent(7)])
+        self.assertEqual([row.msg_id for row in in_database(database.engine).messages], [7])
+
+    async def test_waiting_can_be_ended(self) -> None:
+        """A process that is stopped meanwhile stops."""
+        database = self.database(f"sqlite:///{self.folder}/never/business.db", patient=True)
+        start = Deferred.fromCoroutine(database.start())
+        await self.until(lambda: database.waiting)
+        start.cancel()
+        await self.assertFailure(start, CancelledError)
+        await database.stop()
+
+    async def test_without_patience_it_fails(self) -> None:
+        """As a gateway with business inside wants it."""
+        database = self.database(f"sqlite:///{self.folder}/never/business.db")
+        await self.assertFailure(Deferred.fromCoroutine(database.start()), Unavailable)
+
+    def test_a_file_that_is_not_ours(self) -> None:
+        """Found before anything runs."""
+        path = self.folder / "business.db"
+        path.write_bytes(b"something else entirely, and long" * 99)
+        error = self.assertRaises(Damaged, Database, self.reactor, Config(), str(path), lambda: NOW)
+        self.assertIn(str(path), str(error))
+
+
+class JobsTests(DatabaseTestCase):
+    async def test_early_events_and_the_stock(self) -> None:
+        """The first round comes at the start: what waits is settled, told, and counted."""
+        database = self.database(str(self.folder / "business.db"))
+        await database.start()
+        await database.writer.run(database.rules.apply, [ack(8, 3, by_business=True)])
+        await database.writer.run(database.rules.park, Source("T", 0, 0, b"body"), "poison")
+        told = Told()
+        jobs = Jobs(self.reactor, database, lambda: NOW, 0, told)
+        jobs.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(jobs.stop()))
+        await self.until(lambda: jobs.parked == 1)
+        gauges = jobs.gauges()
+        self.assertEqual((gauges["business_parked_rows"](), gauges["business_early_rows"]()), (1, 1))
+        self.assertEqual((told.applied, jobs.trouble), ([Applied()], ""))
+
+    async def test_the_retention(self) -> None:
+        """With keep_days, old messages that nobody is owed go; without, they stay."""
+        database = self.database(str(self.folder / "business.db"))
+        await database.start()
+        await database.writer.run(database.rules.apply, [sent(7), ack(7, 4), sent(8)])
+        self.patch(module, "PURGE", 0.05)
+        later = T0 + 40 * 86_400_000
+        for keep_days, kept in ((0, [7, 8]), (50, [7, 8]), (30, [8])):
+            jobs = Jobs(self.reactor, database, lambda: later, keep_days, Told())
+            jobs.start()
+            await deferLater(self.reactor, 0.3)
+            await jobs.stop()
+            self.assertEqual([row.msg_id for row in in_database(database.engine).messages], kept)
+
+    async def test_a_database_that_is_away(self) -> None:
+        """Said, and tried again in the next round."""
+        database = self.database(str(self.folder / "business.db"))
+        jobs = Jobs(self.reactor, database, lambda: NOW, 0, Told())
+        self.patch(module, "SETTLE", 0.05)
+        jobs.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(jobs.stop()))
+        await self.until(lambda: jobs.trouble)
+        await database.start()
+        await self.until(lambda: not jobs.trouble)
