@@ -68,11 +68,6 @@ _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
         "off: with rocketmq.server_addr, twistd imbusiness consumes",
     ),
     ("redis.url", lambda config: bool(config.redis.url), "nothing: several nodes are not supported yet"),
-    (
-        "business.gateways",
-        lambda config: bool(config.business.gateways),
-        "nothing: pushing back over gRPC is not supported yet",
-    ),
 )
 
 

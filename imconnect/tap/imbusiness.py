@@ -44,7 +44,7 @@ class Options(GatewayOptions):
     """The same as the gateway's; only its HTTP port is another one by default."""
 
     defaults_of_command: ClassVar[Mapping[str, Any]] = {"http": {"port": 10003}}
-    able: ClassVar[Collection[str]] = ("business.mode", "business.gateways")
+    able: ClassVar[Collection[str]] = ("business.mode",)
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:

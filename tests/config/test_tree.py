@@ -162,7 +162,6 @@ class RuleTests(TestCase):
             ("outbox.ack_after", Config(outbox=Outbox(ack_after="broker"))),
             ("business.mode", Config(rocketmq=Rocketmq(server_addr="mq:9876"))),
             ("redis.url", Config(redis=Redis(url="redis://r"))),
-            ("business.gateways", Config(business=Business(gateways=("g:9090",)))),
         ):
             self.assertEqual(self.assertRaises(ConfigError, unsupported, config).key, key)
 
