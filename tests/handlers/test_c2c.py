@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from imconnect.core.settings import XZLL
 from imconnect.model import MAX_ID
 from imconnect.wire import im_pb2
@@ -12,7 +14,7 @@ from tests.support import TestCase
 
 def request(command: int, payload: bytes) -> bytes:
     """Any frame at all."""
-    return im_pb2.ImProtoRequest(type=command, payload=payload).SerializeToString()
+    return im_pb2.ImProtoRequest(type=cast(Any, command), payload=payload).SerializeToString()
 
 
 class SendTests(TestCase):
