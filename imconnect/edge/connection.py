@@ -62,7 +62,8 @@ class Connection(Handshake):
 
     def connectionMade(self) -> None:
         self.heard = self.factory.wheel.now
-        self.factory.wheel.add(self)
+        # Not later than a ping is due: the wheel may be larger, and who was never pinged is not idle.
+        self.factory.wheel.add(self, self.factory.ticks.ping)
         super().connectionMade()
 
     def succeedHandshake(self, res: object) -> None:

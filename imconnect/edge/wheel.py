@@ -50,11 +50,12 @@ class Wheel:
         """How many wait in each slot."""
         return [len(slot) for slot in self._slots]
 
-    def add(self, visited: Visited) -> None:
-        """Put it into a random slot, so that those who came together are not visited together."""
+    def add(self, visited: Visited, within: int = 0) -> None:
+        """Put it into a random one of the next `within` slots (0: of all), so that those who came together are not
+        visited together."""
         visited.slot = None
         self._count += 1
-        self.wait(visited, random.randint(1, self.size))
+        self.wait(visited, random.randint(1, within or self.size))
         if not self._loop.running:
             self._loop.start(self.tick, now=False)
 

@@ -125,6 +125,14 @@ class PingTests(EdgeTestCase):
         self.assertEqual(server.state, server.STATE_OPEN)
         self.assertIn(client.pings, (23, 24, 25))
 
+    def test_the_first_ping_is_in_time(self):
+        """Also where the wheel is larger than the interval, because closing may take longer than that."""
+        self.make_factory(ping_interval=1.0, idle_timeout=3.0, close_timeout=20.0)
+        for _ in range(50):
+            _, wire, _ = self.open()
+            self.advance(1.25)
+            self.assertIn(PING, wire.drain())
+
     def test_silence(self):
         """Closed 4004 after `idle_timeout`, and dropped when that is not answered either."""
         _, wire, receiver = self.open()
