@@ -6,6 +6,7 @@ longer than a `fork`.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -39,8 +40,11 @@ class Died(AssertionError):
     """A process ended that should not have."""
 
 
-async def until(reactor: Any, check: Callable[[], Any], what: str, within: float = 10.0) -> Any:
-    """The first true result of `check` (a function or a coroutine function); TookTooLong after `within` seconds."""
+async def until(reactor: Any, check: Callable[[], Any], what: str | Callable[[], str], within: float = 10.0) -> Any:
+    """The first true result of `check` (a function or a coroutine function); TookTooLong after `within` seconds.
+
+    `what` is asked at the end where it is a function: it can say how things stand then.
+    """
     deadline = reactor.seconds() + within
     while True:
         result = check()
@@ -49,7 +53,7 @@ async def until(reactor: Any, check: Callable[[], Any], what: str, within: float
         if result:
             return result
         if reactor.seconds() > deadline:
-            raise TookTooLong(f"not within {within:g} s: {what}")
+            raise TookTooLong(f"not within {within:g} s: {what() if callable(what) else what}")
         await deferLater(reactor, POLL)
 
 
@@ -128,7 +132,7 @@ class ServerProcess:
     async def start(self) -> None:
         """Start it and wait until it is ready. Died, TookTooLong."""
         self.spawn()
-        await until(self.reactor, self._ready_or_died, f"{self.name} is ready\n{self.tail()}", self.start_within)
+        await until(self.reactor, self._ready_or_died, lambda: f"{self.name} is ready\n{self.tail()}", self.start_within)
 
     async def _ready_or_died(self) -> bool:
         if self.status is not None:
@@ -239,6 +243,31 @@ class GatewayProcess(ServerProcess):
     async def get(self, path: str) -> Answer:
         """A page of its HTTP port."""
         return await http_get(self.reactor, self.http_port, path)
+
+
+class BusinessProcess(ServerProcess):
+    """`twistd imbusiness` on an HTTP port of its own, which stays the same over restarts, and so does its name."""
+
+    def __init__(
+        self, reactor: Any, folder: Path, settings: Mapping[str, Any] | None = None, *, name: str = "business"
+    ) -> None:
+        self.http_port = free_port()
+        self.settings: dict[str, Any] = {"http.port": self.http_port, **(settings or {})}
+        options = [option for key, value in self.settings.items() for option in ("--set", f"{key}={value}")]
+        command = [script("twistd"), "-n", "--pidfile=", "imbusiness", "--env", "test", *options]
+        super().__init__(reactor, name, folder, command)
+
+    async def is_ready(self) -> bool:
+        return (await self.get("/ready")).code == 200
+
+    async def get(self, path: str) -> Answer:
+        """A page of its HTTP port."""
+        return await http_get(self.reactor, self.http_port, path)
+
+    async def stats(self) -> dict[str, Any]:
+        """What `/stats` shows."""
+        found: dict[str, Any] = json.loads((await self.get("/stats")).body)
+        return found
 
 
 class Answer(NamedTuple):
