@@ -25,6 +25,9 @@ from imconnect.rocketmq.frames import ONEWAY, REPLY, Frame, decode, encode
 from imconnect.rocketmq.messages import decode_properties
 
 LOCK_EXPIRY = 60.0  # seconds
+#: How librocketmq sends: the same as 310, with names instead of letters.
+_OLD_SEND = 10
+_OLD_FIELDS = {"a": "producerGroup", "b": "topic", "e": "queueId", "f": "sysFlag", "h": "flag", "i": "properties"}
 _STORES = {Response.SUCCESS, Response.FLUSH_DISK_TIMEOUT, Response.SLAVE_NOT_AVAILABLE, Response.FLUSH_SLAVE_TIMEOUT}
 _HOST = bytes((127, 0, 0, 1)) + struct.pack(">i", 10911)
 
@@ -244,6 +247,9 @@ class FakeBroker:
             peer.ask(Request.NOTIFY_CONSUMERS, {"consumerGroup": group}, oneway=True)
 
     def _serve(self, peer: FakePeer, frame: Frame) -> None:
+        if frame.code == _OLD_SEND:
+            fields = {short: frame.fields[name] for short, name in _OLD_FIELDS.items()}
+            frame = frame._replace(code=Request.SEND, fields=fields)
         self.seen.append(frame)
         if frame.code in (Request.SEND, Request.SEND_BATCH):
             self._send(peer, frame)
@@ -350,7 +356,7 @@ class FakeBroker:
 
     def _heartbeat(self, peer: FakePeer, frame: Frame) -> Frame:
         data = json.loads(frame.body)
-        for consumer in data["consumerDataSet"]:
+        for consumer in data.get("consumerDataSet", ()):  # librocketmq leaves it out
             group = consumer["groupName"]
             if self.members[group].get(data["clientID"]) is not peer:
                 self.members[group][data["clientID"]] = peer
