@@ -249,12 +249,18 @@ class BusinessProcess(ServerProcess):
     """`twistd imbusiness` on an HTTP port of its own, which stays the same over restarts, and so does its name."""
 
     def __init__(
-        self, reactor: Any, folder: Path, settings: Mapping[str, Any] | None = None, *, name: str = "business"
+        self,
+        reactor: Any,
+        folder: Path,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        name: str = "business",
+        launcher: Sequence[str] = ("twistd", "-n", "--pidfile="),
     ) -> None:
         self.http_port = free_port()
         self.settings: dict[str, Any] = {"http.port": self.http_port, **(settings or {})}
         options = [option for key, value in self.settings.items() for option in ("--set", f"{key}={value}")]
-        command = [script("twistd"), "-n", "--pidfile=", "imbusiness", "--env", "test", *options]
+        command = [script(launcher[0]), *launcher[1:], "imbusiness", "--env", "test", *options]
         super().__init__(reactor, name, folder, command)
 
     async def is_ready(self) -> bool:

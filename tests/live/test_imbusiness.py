@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from imconnect.tap.listening import bind
 from tests.business.made import ANN, BEN, ack, client_id, offlined, sent, withdraw
 from tests.business.poison import POISON, good
 from tests.live.case import LiveTestCase
-from tests.live.processes import BusinessProcess, until
+from tests.live.processes import BusinessProcess, is_alive, until
 from tests.servers import rocketmq_broker
 from tests.servers.mariadb import MariaDb
 from tests.servers.rocketmq_broker import CannotRun
@@ -63,7 +64,7 @@ class ImbusinessTestCase(LiveTestCase):
     async def tearDown(self) -> None:
         await self.client.close(1.0)
 
-    def business(self, **settings: Any) -> BusinessProcess:
+    def business(self, launcher: Sequence[str] = ("twistd", "-n", "--pidfile="), **settings: Any) -> BusinessProcess:
         """One member of the group, not started."""
         values = {
             "rocketmq.server_addr": self.broker.namesrv,
@@ -74,7 +75,9 @@ class ImbusinessTestCase(LiveTestCase):
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         name = f"business-{len(self.processes)}"
-        made: BusinessProcess = self._owned(BusinessProcess(self.reactor, self.folder, values, name=name))
+        made: BusinessProcess = self._owned(
+            BusinessProcess(self.reactor, self.folder, values, name=name, launcher=launcher)
+        )
         return made
 
     async def up(self, **settings: Any) -> BusinessProcess:
@@ -199,6 +202,57 @@ class EventTests(ImbusinessTestCase):
             return '"degraded":["gateways"]' in (await business.get("/ready")).body
 
         await until(self.reactor, said, "/ready says that a gateway is away")
+
+
+class LaunchTests(ImbusinessTestCase):
+    async def test_daemon(self) -> None:
+        """`twistd` without -n forks: threads of gRPC and of the database begin after that, and everything works."""
+        told: list[Applied] = []
+        server = GrpcServer(self.reactor, bind("127.0.0.1", 0, "x"), told.append, "g")
+        server.start()
+        self.addCleanup(server.stop)
+        pidfile, logfile = self.folder / "run.pid", self.folder / "run.log"
+        business = self.business(
+            ("twistd", f"--pidfile={pidfile}", f"--logfile={logfile}"),
+            business__gateways=f"[127.0.0.1:{server.port}]",
+        )
+        business.spawn()
+        self.assertEqual(await business.wait(30), 0)
+        pid = int(await until(self.reactor, lambda: pidfile.exists() and pidfile.read_text(), "the pid file"))
+        self.addCleanup(self.end_daemon, pid, business)
+        await until(self.reactor, business.is_ready, "the daemon is ready", 20)
+        await self.write(offlined(1))
+        await self.holds([1])
+        await until(self.reactor, lambda: told == [Applied(hints=(BEN,))], "the gateway was told")
+        os.kill(pid, signal.SIGTERM)
+        await until(self.reactor, lambda: not is_alive(pid), "the daemon has ended")
+        self.assertEqual((business.output(), business.errors()), ("", ""))
+        self.assertNotIn("Traceback", logfile.read_text())
+
+    def end_daemon(self, pid: int, business: BusinessProcess) -> None:
+        """It has left the group of the process that started it; ended by its own id, if it is still it."""
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.exists() and f"http.port={business.http_port}".encode() in command.read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+    async def test_two_with_the_same_port(self) -> None:
+        """The second says which key, in one line."""
+        first = await self.up()
+        second = self.business()
+        outcome = await self.outcome([*second.command, "--set", f"http.port={first.http_port}"])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertEqual(outcome.err, f"http.port: 127.0.0.1:{first.http_port} is in use\n")
+
+    async def test_a_schema_that_is_not_ours(self) -> None:
+        """It refuses to start and names the file, which stays as it is."""
+        path = self.folder / "business.db"
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE im_session (x)")
+        before = path.read_bytes()
+        outcome = await self.outcome(self.business().command)
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn(str(path), outcome.err)
+        self.assertEqual(path.read_bytes(), before)
 
 
 class SharingTests(ImbusinessTestCase):
