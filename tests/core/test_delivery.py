@@ -117,6 +117,29 @@ class AbsentTests(TestCase):
         rig.advance(2)
         self.assertEqual((rig.log, bob.got), (["sent hello", "offline hello"], []))
 
+    def test_one_offline_event_however_often_he_comes_and_goes(self) -> None:
+        """Not while the first is being written, not when business lags behind with it, not after it has stored it."""
+        rig = Rig(commit_delay=1.0)
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        alice.send(BOB, "hello")
+        rig.advance(1)
+        rig.business.held = True
+        for _ in range(2):
+            bob.leave()
+            rig.advance(0.3)
+            bob = rig.sign_in(BOB)
+            self.assertEqual(bob.shown, ["hello"])
+        rig.advance(2)
+        for _ in range(2):
+            bob.leave()
+            rig.advance(2)
+            bob = rig.sign_in(BOB)
+            self.assertEqual(bob.shown, ["hello"])
+            rig.business.go_on()
+        bob.leave()
+        rig.advance(400)
+        self.assertEqual(rig.log, ["sent hello", "offline hello"])
+
     def test_connection_that_ends_twice_ends_once(self) -> None:
         """Closed by us, then reported closed."""
         bob = self.rig.sign_in(BOB)
@@ -291,6 +314,21 @@ class ResendTests(TestCase):
         laptop = self.rig.sign_in(BOB)
         self.rig.advance(5.3)
         self.assertEqual((self.bob.shown, laptop.shown), (["hello"] * 2, ["hello"] * 2))
+
+    def test_retry_that_finds_nobody_to_push_to_is_not_the_last(self) -> None:
+        """Only a connection that is still behind is left; when it has caught up without a store, the retry finds it."""
+        rig = Rig()
+        alice, phone = rig.sign_in(ALICE), rig.sign_in(BOB)
+        rig.business.held = True
+        alice.send(BOB, "hello")
+        rig.advance(1)
+        rig.pending._delay = 1000.0
+        laptop = rig.sign_in(BOB)
+        phone.leave()
+        rig.advance(6)
+        self.assertEqual((laptop.live, laptop.shown), (True, []))
+        rig.advance(30)
+        self.assertEqual(laptop.shown, ["hello"])
 
     def test_too_many_on_one_node_turns_the_oldest_offline_early(self) -> None:
         """limits.unacknowledged_total bounds the memory; the newest keep their retries."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -220,13 +220,7 @@ class CongestedTests(TestCase):
         for text in ("one", "two", "three"):
             alice.send(BOB, text)
         rig.turn()
-
-        class Slow(RecordingLink):
-            def write(self, payloads: object) -> bool:
-                self.slow = True
-                return super().write(payloads)  # type: ignore[arg-type]
-
-        link = Slow()
+        link = Choking()
         bob = rig.sign_in(BOB, link=link)
         rig.advance(1)
         self.assertEqual(bob.shown, ["one", "two"])
@@ -341,6 +335,41 @@ class HintTests(TestCase):
         self.assertEqual(bob.shown, ["old", "from another node"])
         self.assertTrue(bob.live)
 
+    def test_older_message_that_a_hint_brings_comes_before_what_the_store_does_not_know(self) -> None:
+        """The rows of this node wait until nothing older is left in the store."""
+        rig = Rig(store_delay=1.0)
+        alice = rig.sign_in(ALICE)
+        rig.business.held = True
+        long_ago = rig.now_ms()
+        rig.advance(0.1)
+        elsewhere(rig, "page")
+        alice.send(BOB, "young")
+        rig.turn()
+        bob = rig.sign_in(BOB)
+        rig.advance(3.5)
+        elsewhere(rig, "old", created=long_ago)
+        rig.node.backfill.hint(BOB)
+        rig.advance(4)
+        self.assertEqual(bob.shown, ["page", "old", "young"])
+
+    def test_hint_while_unknown_messages_are_being_shown(self) -> None:
+        """The client takes them slowly; what the hint is about comes all the same."""
+        rig = Rig(page=2)
+        alice = rig.sign_in(ALICE)
+        rig.business.held = True
+        for text in ("1", "2", "3", "4"):
+            alice.send(BOB, text)
+        rig.turn()
+        link = Choking()
+        bob = rig.sign_in(BOB, link=link)
+        self.assertEqual(bob.shown, ["1", "2"])
+        elsewhere(rig, "from another node")
+        rig.node.backfill.hint(BOB)
+        for _ in range(4):
+            link.slow = False
+            rig.advance(0.1)
+        self.assertEqual((bob.shown, bob.live), (["1", "2", "3", "4", "from another node"], True))
+
     def test_hint_to_a_live_session(self) -> None:
         """Shown at once; what comes meanwhile waits its turn."""
         rig = Rig(store_delay=1.0)
@@ -413,12 +442,14 @@ class FullSessionTests(TestCase):
         self.assertEqual(bob.shown, ["1", "2", "3", "4"])
 
     def test_hint_and_watch_leave_it_alone(self) -> None:
-        """It has enough to do."""
+        """It has enough to do: the store is not even asked."""
         bob = self.rig.sign_in(BOB)
         self.send("1", "2", "3", "4", "5")
+        asked: list[int] = []
+        self.patch(self.rig.pending, "owed", recorded(self.rig.pending.owed, lambda user, *_: asked.append(user)))
         self.rig.node.backfill.hint(BOB)
-        self.rig.advance(4)
-        self.assertEqual(len(bob.shown), 4)
+        self.rig.advance(20)
+        self.assertEqual((asked, bob.shown.count("5"), bob.session.stage), ([], 0, Stage.FULL))
 
     def test_ack_on_another_connection_counts(self) -> None:
         """Acknowledgement is per user, so both recover."""
@@ -577,11 +608,20 @@ class WatchTests(TestCase):
         self.assertTrue(all(later - one >= 4.9 for one, later in pairwise(asked)), asked)
 
 
-def elsewhere(rig: Rig, text: str, user: int = BOB) -> None:
+class Choking(RecordingLink):
+    """Each write fills it."""
+
+    def write(self, payloads: Sequence[bytes]) -> bool:
+        self.slow = True
+        return super().write(payloads)
+
+
+def elsewhere(rig: Rig, text: str, user: int = BOB, created: int = 0) -> None:
     """Another node of the same database has accepted this message and turned it offline; nobody tells this one."""
-    msg_id = (rig.now_ms() - rig.settings.profile.epoch) << 22 | 7 << 12
+    created = created or rig.now_ms()
+    msg_id = (created - rig.settings.profile.epoch) << 22 | 7 << 12
     rules = BusinessRules(rig.store, rig.now_ms)
-    rules.apply([Offlined(Message(msg_id, client_id(text), CAROL, user, 1, text, rig.now_ms(), rig.now_ms()))])
+    rules.apply([Offlined(Message(msg_id, client_id(text), CAROL, user, 1, text, created, created))])
 
 
 def recorded(function: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:

@@ -244,7 +244,7 @@ class ForgettingTests(TestCase):
 
     def test_open_message_is_never_forgotten(self) -> None:
         """However small the bounds: a crash must find it."""
-        rig = Rig(recent_rows=1, dedupe_window=1.0, delays=(500.0,))
+        rig = Rig(recent_rows=1, dedupe_window=1.0, business_lag=1.0, delays=(500.0,))
         alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
         for text in ("one", "two", "three"):
             alice.send(BOB, text)
