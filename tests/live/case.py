@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.python.components import proxyForInterface
 from twisted.trial import itrial, unittest
@@ -49,9 +49,9 @@ class LiveTestCase(ReactorTestCase):
     """One folder per test; `gateway()`, `person()` and `raw()` make what is ended with it."""
 
     #: trial ends a test that hangs. Every wait inside has a deadline of its own.
-    timeout = 60.0
+    timeout = 120.0
     #: Settings of every gateway here.
-    settings: Mapping[str, Any] = {}
+    settings: ClassVar[Mapping[str, Any]] = {}
 
     def run(self, result: Any) -> None:
         """As trial does, and with the logs of what failed."""
@@ -116,7 +116,7 @@ class LiveTestCase(ReactorTestCase):
             return refused
         raise self.failureException(f"was taken: {result}")
 
-    async def until(self, check: Callable[[], Any], what: str, within: float = 10.0) -> Any:
+    async def until(self, check: Callable[[], Any], what: str | Callable[[], str], within: float = 10.0) -> Any:
         return await until(self.reactor, check, what, within)
 
     # -- what is looked at

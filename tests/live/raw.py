@@ -88,7 +88,7 @@ class RawClient(Protocol):
         return [response for response in self.responses if isinstance(response, kind)]
 
     async def wait_for(self, check: Callable[[], Any], what: str, within: float = 10.0) -> Any:
-        return await until(self.reactor, check, f"{what}; {self}", within)
+        return await until(self.reactor, check, lambda: f"{what}; {self}", within)
 
     async def until_gone(self, within: float = 10.0) -> int:
         """The connection has ended; -> the close code."""

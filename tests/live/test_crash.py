@@ -6,7 +6,9 @@ import random
 import sqlite3
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -19,7 +21,7 @@ from tests.live.processes import GatewayProcess
 
 class KillTests(LiveTestCase):
     #: No retry falls due here, so whatever comes twice on one connection is shown twice.
-    settings = {"retry.delays": "[600]"}
+    settings: ClassVar[Mapping[str, Any]] = {"retry.delays": "[600]"}
 
     async def test_while_sends_are_in_flight(self) -> None:
         """Killed three times at a random moment: acknowledged is stored, once and under the acknowledged id; what was

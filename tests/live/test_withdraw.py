@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from imconnect.client import Refused
 from tests.live.case import LiveTestCase
 from tests.live.people import Person
 
 
 class WithdrawTests(LiveTestCase):
-    settings = {"retry.delays": "[600]"}
+    settings: ClassVar[Mapping[str, Any]] = {"retry.delays": "[600]"}
 
     async def refused(self, person: Person, msg_id: int, to: int) -> Refused:
         """What the gateway says to a withdrawal that it does not take."""

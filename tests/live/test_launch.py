@@ -1,0 +1,136 @@
+"""Every way to start it: in the foreground, as a daemon, with twist, under systemd; and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import uuid
+from pathlib import Path
+
+from tests.live.case import LiveTestCase, missing
+from tests.live.processes import GatewayProcess, is_alive
+
+
+class LaunchTests(LiveTestCase):
+    async def test_daemon(self) -> None:
+        """`twistd` without -n: the launcher ends with 0, the daemon serves, has the lock, logs, and stops by its pid."""
+        pidfile, logfile = self.folder / "run.pid", self.folder / "run.log"
+        gateway = self.gateway(launcher=("twistd", f"--pidfile={pidfile}", f"--logfile={logfile}"))
+        gateway.spawn()
+        self.assertEqual(await gateway.wait(30), 0)
+        pid = await self.until(lambda: self.pid_in(pidfile), "the pid file is written")
+        self.addCleanup(self.end_daemon, pid, gateway)
+        await self.until(gateway.is_ready, "the daemon is ready", 20)
+        self.assertNotEqual(pid, gateway.pid)
+        self.assertIn("ready: ws://", logfile.read_text())
+        self.assertEqual((gateway.output(), gateway.errors()), ("", ""))
+        ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002)
+        sent = await ann.send(1002, "hello")
+        await ann.told(sent.msg_id, 3)
+        second = await self.outcome(gateway.command_line(("twistd", "-n", "--pidfile="), server__port=0, http__port=0))
+        self.assertEqual((second.status, second.out), (1, ""))
+        self.assertEqual(second.err.count("\n"), 1)
+        self.assertIn(f"(pid {pid})", second.err)
+        os.kill(pid, signal.SIGTERM)
+        await bob.wait_for(lambda: bob.closes and bob.closes[0].code == 4005, "told to leave")
+        await self.until(lambda: not is_alive(pid), "the daemon has ended")
+        self.assertFalse(pidfile.exists())
+        self.assertNotIn("Traceback", logfile.read_text())
+        again = self.gateway()
+        again.data_dir = gateway.data_dir
+        await again.start()
+        self.assertEqual({status for _, _, status in self.stored(again).values()}, {3})
+
+    def pid_in(self, path: Path) -> int:
+        return int(path.read_text() or 0) if path.exists() else 0
+
+    def end_daemon(self, pid: int, gateway: GatewayProcess) -> None:
+        """It has left the group of the process that started it, so it is ended by its own id, if it is still it."""
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.exists() and str(gateway.data_dir).encode() in command.read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+    async def test_daemon_on_a_taken_port(self) -> None:
+        """A mistake is one line and status 1 here as well: it is found before the fork."""
+        gateway = self.gateway(launcher=("twistd", f"--pidfile={self.folder / 'p'}", f"--logfile={self.folder / 'l'}"))
+        with socket.create_server(("127.0.0.1", gateway.port)):
+            outcome = await self.outcome(gateway.command)
+        self.assertEqual((outcome.status, outcome.out, outcome.err.count("\n")), (1, "", 1))
+        self.assertFalse((self.folder / "p").exists())
+
+    async def test_twist(self) -> None:
+        """The newer command runs the same."""
+        gateway = await self.started(launcher=("twist",))
+        ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002)
+        await ann.send(1002, "hello")
+        await bob.has("hello")
+        await gateway.stop()
+        self.assertEqual(bob.closes[0].code, 4005)
+        self.assertIn("ready: ws://", gateway.output() + gateway.errors())
+
+    async def test_systemd(self) -> None:
+        """Type=notify: READY=1 when clients are taken, STOPPING=1 when they are asked to leave."""
+        if not hasattr(socket, "AF_UNIX") or not Path("/proc/net/unix").exists():
+            missing("abstract UNIX sockets")
+        # Abstract, because a test's folder may lie deeper than the 108 bytes of a UNIX socket's path.
+        name = f"imconnect-{uuid.uuid4()}"
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.setblocking(False)
+        manager.bind(f"\0{name}")
+        heard: list[str] = []
+
+        def says(state: str) -> bool:
+            try:
+                while True:
+                    heard.extend(manager.recv(4096).decode().splitlines())
+            except BlockingIOError:
+                return state in heard
+
+        gateway = self.gateway(env={"NOTIFY_SOCKET": f"@{name}"})
+        gateway.spawn()
+        await self.until(lambda: says("READY=1"), "READY=1", 30)
+        await self.online(gateway, 1001)
+        self.assertFalse(says("STOPPING=1"))
+        await gateway.stop()
+        self.assertTrue(says("STOPPING=1"))
+
+    async def test_json_log(self) -> None:
+        """Every line is JSON, twistd's own included, and no body or name of a person is in it."""
+        gateway = await self.started({"log.format": "json"})
+        ann, bob = await self.online(gateway, 7654321), await self.online(gateway, 1002)
+        await ann.send(1002, "confidential")
+        await bob.has("confidential")
+        await gateway.stop()
+        lines = [json.loads(line) for line in gateway.output().splitlines()]
+        self.assertGreater(len(lines), 4)
+        self.assertTrue(all({"time", "level", "message"} <= set(line) for line in lines))
+        self.assertNotIn("confidential", gateway.output())
+        self.assertNotIn("7654321", gateway.output())
+        self.assertEqual(gateway.errors(), "")
+
+    async def test_pages(self) -> None:
+        """/health, /ready, /stats and /metrics of a gateway at work agree with what was done."""
+        gateway = await self.started()
+        ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002)
+        sent = await ann.send(1002, "hello")
+        await ann.send(1003, "away")
+        await ann.told(sent.msg_id, 3)
+        self.assertTrue(bob.is_online)
+        ready = await gateway.get("/ready")
+        self.assertEqual((ready.code, json.loads(ready.body)), (200, {"ready": True, "degraded": []}))
+        self.assertEqual((await gateway.get("/health")).code, 200)
+        stats = json.loads((await gateway.get("/stats")).body)
+        self.assertEqual((stats["connections"], stats["sessions"], stats["users"]), (2, 2, 2))
+        self.assertEqual((await gateway.get("/nothing")).code, 404)
+        metrics = (await gateway.get("/metrics")).body
+        for line in (
+            "imconnect_connections 2.0",
+            "imconnect_sends_accepted_total 2.0",
+            'imconnect_pushes_total{kind="live"} 1.0',
+            'imconnect_receipts_total{status="3"} 1.0',
+            'imconnect_offline_total{reason="absent"} 1.0',
+        ):
+            self.assertIn(line, metrics)
