@@ -103,7 +103,7 @@ class Backfill:
         finally:
             session.backfilling = False
         if session.stage is Stage.BEHIND:
-            # In one reactor turn with the empty page: what comes next is live.
+            # In one reactor turn with the last page: what comes next is live.
             self._delivery.catch_up_waiting(session)
             session.stage = Stage.LIVE
             if len(session.open) >= self._settings.unacknowledged:
@@ -132,17 +132,19 @@ class Backfill:
         after = 0
         while True:
             await self._taken(session)
-            page = await within(
-                self._store.owed(session.user, after, self._settings.page), self._settings.backfill_timeout, self._clock
-            )
+            session.drop_had()
+            asked = self._store.owed(session.user, after, self._settings.page)
+            page = await within(asked, self._settings.backfill_timeout, self._clock)
             self.store_answers = True
-            if not page:
-                return True
             for message, offline in page:
                 if not self._room(session):
                     return False
                 if not self._recent.ended(message.msg_id) and not session.had(message.msg_id):
                     self._delivery.push_owed(session, message, offline)
+            if len(page) < self._settings.page:
+                # The last one. What the store has learned since waits in the queue, or somebody hints at it: asking
+                # until nothing comes would go on for ever where messages come faster than answers.
+                return True
             after = page[-1].message.msg_id
             self._hub.flush()
 

@@ -61,6 +61,9 @@ class Delivery:
             elif session.stage is Stage.BEHIND and session.wait(message, frame, self._settings.outgoing_bytes):
                 self._resend.hold(message, frame)
                 taken = True
+            else:
+                # Whatever fits after it must not pass it: this one comes by the store, or by `recent`, first.
+                session.reread = True
         if taken:
             self._keep_to_total()
         else:

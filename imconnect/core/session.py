@@ -107,6 +107,13 @@ class Session:
         self.waiting_bytes = 0
         return waiting
 
+    def drop_had(self) -> None:
+        """Make room in the queue: what was shown meanwhile need not wait."""
+        for message, frame in self.take_waiting():
+            if not self.had(message.msg_id):
+                self.waiting.append((message, frame))
+                self.waiting_bytes += len(frame)
+
     def acknowledge(self, msg_id: int) -> None:
         """The user has this message, from whichever of his connections."""
         self.open.discard(msg_id)

@@ -135,8 +135,8 @@ class Schedule:
         }
         self.rig = Rig(**self.told)
         self.judge = Judge(lambda: self.rig.clock.seconds())
-        # What is older than business_lag comes when business has it, and what did not fit a queue by the store.
-        self.judge.in_order = not small and self.told["business_lag"] > 60
+        # What is older than business_lag comes when business has it.
+        self.judge.in_order = self.told["business_lag"] > 60
         self.clients: list[Client] = []
         self.trace: list[str] = []
         self.count = 0
