@@ -57,7 +57,7 @@ class EmbeddedContractTests(ProducerContract, TestCase):
         self.business = Recorder()
         return EmbeddedProducer(self.business, AtOnce(), self.business)
 
-    async def taken(self) -> dict[int, list[int]]:
+    async def taken(self, count: int) -> dict[int, list[int]]:
         return {0: self.business.msg_ids}
 
     async def break_queue(self) -> None:
