@@ -82,6 +82,14 @@ class RecordingLink:
         self.paused = False
 
 
+class Choking(RecordingLink):
+    """Each write fills it."""
+
+    def write(self, payloads: Sequence[bytes]) -> bool:
+        self.slow = True
+        return super().write(payloads)
+
+
 class Client:
     """Somebody on one connection: what he asks for, and what he was told."""
 
@@ -299,6 +307,13 @@ class Rig:
         """The port Pushback: whatever node lives now."""
         self.node.tell(applied)
 
+    def elsewhere(self, text: str, user: int = BOB, created: int = 0) -> None:
+        """Another node of the same database has accepted this message and turned it offline; nobody tells this one."""
+        created = created or self.now_ms()
+        msg_id = (created - self.settings.profile.epoch) << 22 | 7 << 12
+        message = Message(msg_id, client_id(text), CAROL, user, 1, text, created, created)
+        BusinessRules(self.store, self.now_ms).apply([Offlined(message)])
+
     # -- what the world knows
 
     def name(self, msg_id: int) -> str:
@@ -357,3 +372,13 @@ class Rig:
 def send_frame(to: int, text: str, client_msg_id: bytes | None = None, format: int = 1, time: int = 0) -> bytes:
     """C2C_SEND; the text is also the clientMsgId unless another one is given."""
     return wire.encode_send(client_id(text) if client_msg_id is None else client_msg_id, to, text, format, time)
+
+
+def recorded(function: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    """The same function, and each call is noted."""
+
+    def call(*args: Any) -> Any:
+        note(*args)
+        return function(*args)
+
+    return call
