@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -46,16 +48,26 @@ def bind(host: str, port: int, key: str) -> socket.socket:
 
 def passed_by_systemd(name: str) -> socket.socket | None:
     """The socket of this FileDescriptorName, or the only one, from socket activation; None without it."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    environ = _environ_at_start()
+    if environ.get("LISTEN_PID") != str(os.getpid()):
         return None
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    count = int(os.environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    count = int(environ.get("LISTEN_FDS", "0"))
     for index in range(count):
         if count == 1 or (index < len(names) and names[index] == name):
             passed = socket.socket(fileno=FIRST_PASSED + index)
             passed.setblocking(False)
             return passed
     return None
+
+
+def _environ_at_start() -> Mapping[str, str]:
+    """What the process was given: Twisted takes systemd's variables out of `os.environ` when twistd imports it."""
+    try:
+        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return os.environ
+    return dict(os.fsdecode(entry).partition("=")[::2] for entry in entries if entry)
 
 
 class Listening:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from twisted.python.components import proxyForInterface
 from twisted.trial import itrial, unittest
@@ -20,6 +20,8 @@ from tests.live.people import Person
 from tests.live.processes import GatewayProcess, Outcome, ServerProcess, run, until
 from tests.live.raw import RawClient
 from tests.support import ReactorTestCase
+
+P = TypeVar("P", bound=ServerProcess)
 
 
 class _ShowsLogs(proxyForInterface(itrial.IReporter)):  # type: ignore[misc]
@@ -53,7 +55,7 @@ class LiveTestCase(ReactorTestCase):
     #: Settings of every gateway here.
     settings: ClassVar[Mapping[str, Any]] = {}
 
-    def run(self, result: Any) -> None:
+    def run(self, result: Any = None) -> None:
         """As trial does, and with the logs of what failed."""
         reporter = itrial.IReporter(result, None)
         super().run(_ShowsLogs(reporter, self._show_logs) if reporter is not None else result)
@@ -82,9 +84,8 @@ class LiveTestCase(ReactorTestCase):
     def gateway(self, settings: Mapping[str, Any] | None = None, **options: Any) -> GatewayProcess:
         """A gateway, not started."""
         name = options.pop("name", f"gateway-{len(self.processes)}")
-        made = GatewayProcess(self.reactor, self.folder, {**self.settings, **(settings or {})}, name=name, **options)
-        self._owned(made)
-        return made
+        settings = {**self.settings, **(settings or {})}
+        return self._owned(GatewayProcess(self.reactor, self.folder, settings, name=name, **options))
 
     async def started(self, settings: Mapping[str, Any] | None = None, **options: Any) -> GatewayProcess:
         """A gateway that takes clients."""
@@ -140,7 +141,7 @@ class LiveTestCase(ReactorTestCase):
 
     # -- the end
 
-    def _owned(self, process: Any) -> Any:
+    def _owned(self, process: P) -> P:
         self.processes.append(process)
         self.addCleanup(process.end)
         return process

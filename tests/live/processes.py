@@ -103,6 +103,8 @@ class ServerProcess:
         self.command = list(command)
         self.env = clean_environment(env)
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        #: Descriptors of ours that it inherits, under their own numbers.
+        self.pass_fds: Sequence[int] = ()
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -126,8 +128,9 @@ class ServerProcess:
         self._close_stdin()
         with self.out.open("ab") as out, self.err.open("ab") as err:
             self._child = subprocess.Popen(
-                self.command, cwd=self.folder, env=self.env, stdin=stdin, stdout=out, stderr=err, start_new_session=True
-            )
+                self.command, cwd=self.folder, env=self.env, stdin=stdin, stdout=out, stderr=err,
+                start_new_session=True, pass_fds=self.pass_fds,
+            )  # fmt: skip
 
     async def start(self) -> None:
         """Start it and wait until it is ready. Died, TookTooLong."""
@@ -285,6 +288,8 @@ class Answer(NamedTuple):
 
 
 class _Page(Protocol):
+    transport: Any
+
     def __init__(self) -> None:
         self.data = b""
         self.gone: Deferred[None] = Deferred()

@@ -101,7 +101,9 @@ class FrameTests(LiveTestCase):
         for command in (1, 2, 3, 4, 14):
             raw.send(b"\x08" + bytes([command]) + b"\x12\x02\x0a\x7f")
         await raw.wait_for(lambda: len(raw.responses) >= 10, "ten answers")
-        self.assertEqual([(r.type, r.code) for r in raw.responses[:5]], [(n, 404) for n in (7, 13, 16, 20, 99)])
+        self.assertEqual(
+            [(other.type, other.code) for other in raw.of(Other)[:5]], [(type_, 404) for type_ in (7, 13, 16, 20, 99)]
+        )
         self.assertEqual({getattr(r, "code", 0) for r in raw.responses[5:]}, {400})
         self.assertEqual(len(raw.responses), 10)
         self.assertFalse(raw.gone)

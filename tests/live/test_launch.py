@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import uuid
 from pathlib import Path
 
 from tests.live.case import LiveTestCase, missing
-from tests.live.processes import GatewayProcess, is_alive
+from tests.live.processes import HOST, GatewayProcess, is_alive
+from tests.live.raw import handshake
 
 
 class LaunchTests(LiveTestCase):
@@ -55,7 +57,7 @@ class LaunchTests(LiveTestCase):
     async def test_daemon_on_a_taken_port(self) -> None:
         """A mistake is one line and status 1 here as well: it is found before the fork."""
         gateway = self.gateway(launcher=("twistd", f"--pidfile={self.folder / 'p'}", f"--logfile={self.folder / 'l'}"))
-        with socket.create_server(("127.0.0.1", gateway.port)):
+        with socket.create_server((HOST, gateway.port)):
             outcome = await self.outcome(gateway.command)
         self.assertEqual((outcome.status, outcome.out, outcome.err.count("\n")), (1, "", 1))
         self.assertFalse((self.folder / "p").exists())
@@ -96,6 +98,24 @@ class LaunchTests(LiveTestCase):
         self.assertFalse(says("STOPPING=1"))
         await gateway.stop()
         self.assertTrue(says("STOPPING=1"))
+
+    async def test_socket_activation(self) -> None:
+        """A socket that systemd has bound is used instead of server.port: who connects while the process is down or
+        starting waits in its queue, over a kill -9 too, and is not refused."""
+        waiting = socket.create_server((HOST, 0))
+        self.addCleanup(waiting.close)
+        gateway = self.gateway()
+        number = waiting.fileno()
+        line = shlex.join(gateway.command)
+        gateway.command = ["sh", "-c", f"LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=websocket exec {line} 3<&{number}"]
+        gateway.port, gateway.pass_fds = waiting.getsockname()[1], (number,)
+        for _ in range(2):
+            early = await self.raw(gateway)
+            early.transport.write(handshake(1001))
+            await gateway.start()
+            await early.wait_for(lambda: early.code == 101, "served")  # noqa: B023
+            await gateway.kill9()
+        self.assertIn(f"ready: ws://{HOST}:{gateway.port}", gateway.output())
 
     async def test_json_log(self) -> None:
         """Every line is JSON, twistd's own included, and no body or name of a person is in it."""
