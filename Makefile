@@ -4,6 +4,8 @@ PYTHON = python3
 URL = ws://127.0.0.1:10001/websocket
 TESTS = tests
 ARGS =
+# With options of its own the gateway may listen anywhere.
+CHAT = $(if $(ARGS),URL=ws://HOST:PORT/websocket )
 # The shell has a USER of its own, which is not meant.
 WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
@@ -30,9 +32,9 @@ help:
 
 run: .venv/.run
 	@echo "imconnect starts; Ctrl-C stops it. Two more terminals for two people:"
-	@echo "  make chat USER=1001 TO=1002"
-	@echo "  make chat USER=1002 TO=1001"
-	@echo "health, metrics, statistics: http://127.0.0.1:10002/   data: ./var"
+	@echo "  make chat $(CHAT)USER=1001 TO=1002"
+	@echo "  make chat $(CHAT)USER=1002 TO=1001"
+	@$(if $(ARGS),echo "HOST and PORT: see the line «ready: ws://HOST:PORT» below",echo "health, metrics, statistics: http://127.0.0.1:10002/   data: ./var")
 	@exec .venv/bin/twistd -n --pidfile= imconnect $(ARGS)
 
 chat: .venv/.run
