@@ -72,11 +72,15 @@ def inspect(path: str) -> None:
 
 
 def is_new(path: str) -> bool:
-    """Whether there is no log yet. Raises Damaged where its WAL is there without it (SQLite would delete the WAL)."""
+    """Whether there is no log yet. Raises Damaged where it is empty, or its WAL there without it (SQLite would delete
+    that)."""
     if _size(path) > 0:
         return False
     if _size(path + "-wal") > 0:
         raise Damaged(path, "is missing or empty, but its -wal file is there: put the file back beside it")
+    if os.path.exists(path):
+        # `create` makes a log whole or not at all, so this was one once.
+        raise Damaged(path, "is empty, which a log of ours never is: put it back, or remove it to start anew")
     return True
 
 

@@ -91,6 +91,13 @@ class InspectTests(DamageCase):
         Path(self.path).write_text("dear diary\n" * 500)
         self.assertRefused("not a database")
 
+    def test_emptied_file(self) -> None:
+        """A log is made whole, so one of no bytes was emptied by somebody."""
+        Path(self.path).write_bytes(b"")
+        error = self.assertRaises(Damaged, outbox_schema.inspect, self.path)
+        self.assertIn("is empty", str(error))
+        self.assertEqual(Path(self.path).read_bytes(), b"")
+
     def test_folder_under_the_name(self) -> None:
         """A folder is no file."""
         os.unlink(self.path)
