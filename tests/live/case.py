@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sqlite3
@@ -45,6 +46,17 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         raise AssertionError(f"CI must have {what}")
     raise unittest.SkipTest(f"needs {what}")
+
+
+#: A class of tests and its gateway.
+_SHARED: dict[type, GatewayProcess] = {}
+
+
+@atexit.register
+def end_shared() -> None:
+    """No class's gateway is left."""
+    while _SHARED:
+        _SHARED.popitem()[1].end()
 
 
 class LiveTestCase(ReactorTestCase):
@@ -93,6 +105,19 @@ class LiveTestCase(ReactorTestCase):
         await gateway.start()
         return gateway
 
+    async def shared(self) -> GatewayProcess:
+        """The gateway that the tests of one class have in common: for tests with people of their own, who leave it as
+        it was. A start costs more than most tests. It is ended with the next class's, or with this process."""
+        kind = type(self)
+        gateway = _SHARED.get(kind)
+        if gateway is None or gateway.status is not None:
+            end_shared()
+            gateway = GatewayProcess(self.reactor, self.folder, self.settings, name=f"shared-{kind.__name__}")
+            _SHARED[kind] = gateway
+            await gateway.start()
+        self.processes.append(gateway)
+        return gateway
+
     def person(self, gateway: GatewayProcess, user: int, **options: Any) -> Person:
         """Somebody who has not signed in yet."""
         person = Person(self.reactor, gateway.url, user, **options)
@@ -127,9 +152,12 @@ class LiveTestCase(ReactorTestCase):
         with closing(sqlite3.connect(f"file:{gateway.data_dir / 'business.db'}?mode=ro", uri=True, timeout=5)) as db:
             return db.execute(sql, values).fetchall()
 
-    def stored(self, gateway: GatewayProcess) -> dict[int, tuple[uuid.UUID, str, int]]:
-        """msgId -> clientMsgId, content, status of every message in the database."""
-        rows = self.rows(gateway, "SELECT msg_id, client_msg_id, content, msg_status FROM im_c2c_message")
+    def stored(self, gateway: GatewayProcess, *senders: int) -> dict[int, tuple[uuid.UUID, str, int]]:
+        """msgId -> clientMsgId, content, status of every message in the database, or of these senders'."""
+        marks = ",".join("?" * len(senders))
+        where = f"WHERE from_id IN ({marks})" if senders else ""
+        sql = f"SELECT msg_id, client_msg_id, content, msg_status FROM im_c2c_message {where}"
+        rows = self.rows(gateway, sql, *senders)
         return {msg_id: (uuid.UUID(key), content, status) for msg_id, key, content, status in rows}
 
     async def has_status(self, gateway: GatewayProcess, msg_id: int, status: int) -> None:

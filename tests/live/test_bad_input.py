@@ -23,13 +23,13 @@ from tests.live.processes import GatewayProcess
 from tests.live.raw import BINARY, CLOSE, TEXT, RawClient, frame, handshake
 
 
-def a_send(to: int = 1002, content: str = "x", format: int = 1, key: bytes | None = None) -> bytes:
+def a_send(to: int, content: str = "x", format: int = 1, key: bytes | None = None) -> bytes:
     """A C2C_SEND, good unless something else is asked for."""
     return encode_send(uuid.uuid4().bytes if key is None else key, to, content, format, 1)
 
 
 class FrameTests(LiveTestCase):
-    """One gateway for all kinds of one test: a bad client must not harm the next one."""
+    """One gateway for most of it: a bad client must not harm the next one."""
 
     settings: ClassVar[Mapping[str, Any]] = {"retry.delays": "[600]"}
 
@@ -51,7 +51,7 @@ class FrameTests(LiveTestCase):
 
     async def test_closed(self) -> None:
         """Text 1003; garbage, truncated varints and no protobuf 1007; over the limit 1009, whole or in fragments."""
-        gateway = await self.started()
+        gateway = await self.shared()
         await self.closed_with(gateway, frame(b"hello", TEXT), 1003)
         for garbage in (b"\xff", b"\x08", b"\x08\xff", b"\x12\x7f\x01", b"\x0b", bytes(range(256))):
             await self.closed_with(gateway, frame(garbage), 1007)
@@ -73,28 +73,28 @@ class FrameTests(LiveTestCase):
 
     async def test_refused_sends(self) -> None:
         """clientMsgId of 0, 15 and 17 bytes, to 0 and from 2^63 on, empty, bad format, too long: answered, stays open."""
-        gateway = await self.started()
-        raw = await self.raw(gateway, 1001)
+        gateway = await self.shared()
+        raw = await self.raw(gateway, 1201)
         for size in (0, 1, 15, 17, 1000):
-            reply = await self.refused_with(raw, a_send(key=b"k" * size), 400)
+            reply = await self.refused_with(raw, a_send(1202, key=b"k" * size), 400)
             self.assertEqual(reply.client_msg_id, b"k" * size)
         for to in (0, MAX_ID + 1, 2**64 - 1):
             await self.refused_with(raw, a_send(to), 400)
-        await self.refused_with(raw, a_send(content=""), 400)
+        await self.refused_with(raw, a_send(1202, content=""), 400)
         for number in (-1, 11, 2**31 - 1):
-            await self.refused_with(raw, a_send(format=number % 2**64), 400)
-        await self.refused_with(raw, a_send(content="x" * 4096), 413)
-        await self.refused_with(raw, a_send(content="\u4f60" * 1300), 413)
-        raw.send(a_send(content="\u4f60" * 1000))
+            await self.refused_with(raw, a_send(1202, format=number % 2**64), 400)
+        await self.refused_with(raw, a_send(1202, content="x" * 4096), 413)
+        await self.refused_with(raw, a_send(1202, content="\u4f60" * 1300), 413)
+        raw.send(a_send(1202, content="\u4f60" * 1000))
         raw.send(a_send(MAX_ID))
         await raw.wait_for(lambda: [r.status for r in raw.of(SendReply)][-2:] == [1, 1], "the good ones")
         self.assertFalse(raw.gone)
-        await self.until(lambda: len(self.stored(gateway)) == 2, "only the good ones are stored")
+        await self.until(lambda: len(self.stored(gateway, 1201)) == 2, "only the good ones are stored")
 
     async def test_other_commands(self) -> None:
         """Unknown types 404 with the same type; an inner payload that does not parse 400; an empty frame nothing."""
-        gateway = await self.started()
-        raw = await self.raw(gateway, 1001)
+        gateway = await self.shared()
+        raw = await self.raw(gateway, 1301)
         raw.send(b"")
         for command in (7, 13, 16, 20, 99):
             raw.send(b"\x08" + bytes([command]) + b"\x12\x01x")
@@ -110,73 +110,74 @@ class FrameTests(LiveTestCase):
 
     async def test_ids_that_are_none(self) -> None:
         """ACKs and withdrawals with 0, 2^63, somebody else's or an id that never was: no receipt, no notice, no harm."""
-        gateway = await self.started()
-        ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002, auto_ack=False)
-        eve = await self.raw(gateway, 1003)
-        sent = await ann.send(1002, "hello")
+        gateway = await self.shared()
+        ann, bob = await self.online(gateway, 1401), await self.online(gateway, 1402, auto_ack=False)
+        eve = await self.raw(gateway, 1403)
+        sent = await ann.send(1402, "hello")
         never = sent.msg_id - (3600 * 1000 << 22)
         for msg_id in (0, MAX_ID + 1, 2**64 - 1, 1, MAX_ID, never, sent.msg_id):
             for status in (0, 1, 3, 4, 5):
-                eve.send(encode_ack(sent.client_msg_id, msg_id, 1001, status, 1003))
+                eve.send(encode_ack(sent.client_msg_id, msg_id, 1401, status, 1403))
         ids = (0, MAX_ID + 1, 2**64 - 1, 1, MAX_ID, sent.msg_id)
         for msg_id in ids:
-            eve.send(encode_withdraw(msg_id, 1002))
+            eve.send(encode_withdraw(msg_id, 1402))
         await eve.wait_for(lambda: len(eve.of(WithdrawReply)) + len(eve.of(Other)) >= len(ids), "answers")
         self.assertEqual([reply.success for reply in eve.of(WithdrawReply)].count(True), 0)
-        await ann.send(1002, "barrier")
+        await ann.send(1402, "barrier")
         await bob.has("barrier")
         self.assertEqual(ann.receipts + ann.withdrawn + bob.withdrawn, [])
         bob.client.delivered(sent.msg_id)
         await ann.told(sent.msg_id, 3)
         # The sender acknowledging his own message is not the receiver either.
-        ann.client.send_raw(encode_ack(sent.client_msg_id, sent.msg_id, 1001, 4, 1002))
-        await ann.send(1002, "barrier 2")
+        ann.client.send_raw(encode_ack(sent.client_msg_id, sent.msg_id, 1401, 4, 1402))
+        await ann.send(1402, "barrier 2")
         await bob.has("barrier 2")
         self.assertEqual(ann.receipts, [(sent.msg_id, 3)])
 
     async def test_spoofed_sender(self) -> None:
         """The payload's `from` and `msgId` are not believed."""
-        gateway = await self.started()
-        bob = await self.online(gateway, 1002)
-        eve = await self.raw(gateway, 1003)
-        spoofed = a_send(content="I am Ann")
+        gateway = await self.shared()
+        bob = await self.online(gateway, 1502)
+        eve = await self.raw(gateway, 1503)
+        spoofed = a_send(1502, content="I am Ann")
         # Field 3 `from` and field 2 `msgId` of the inner message, in front of the genuine fields.
-        inner = b"\x11" + (77).to_bytes(8, "little") + b"\x19" + (1001).to_bytes(8, "little") + spoofed[4:]
+        inner = b"\x11" + (77).to_bytes(8, "little") + b"\x19" + (1501).to_bytes(8, "little") + spoofed[4:]
         eve.send(b"\x08\x01\x12" + bytes([len(inner)]) + inner)
         await bob.has("I am Ann")
-        self.assertEqual(bob.messages[0].sender, 1003)
+        self.assertEqual(bob.messages[0].sender, 1503)
         self.assertNotEqual(bob.messages[0].msg_id, 77)
-        rows = await self.until(lambda: self.rows(gateway, "SELECT from_id FROM im_c2c_message"), "it is stored")
-        self.assertEqual(rows, [(1003,)])
+        sql = "SELECT from_id FROM im_c2c_message WHERE to_id=1502"
+        rows = await self.until(lambda: self.rows(gateway, sql), "it is stored")
+        self.assertEqual(rows, [(1503,)])
 
     async def test_two_copies_in_one_write(self) -> None:
         """One message, two equal answers; the same clientMsgId with another text in the same write is a conflict."""
-        gateway = await self.started()
-        bob = await self.online(gateway, 1002)
-        raw = await self.raw(gateway, 1001)
+        gateway = await self.shared()
+        bob = await self.online(gateway, 1602)
+        raw = await self.raw(gateway, 1601)
         key = uuid.uuid4().bytes
-        copy = frame(a_send(content="once", key=key))
-        raw.transport.write(copy + copy + frame(a_send(content="other", key=key)))
+        copy = frame(a_send(1602, content="once", key=key))
+        raw.transport.write(copy + copy + frame(a_send(1602, content="other", key=key)))
         await raw.wait_for(lambda: len(raw.of(SendReply)) == 3, "three answers")
         replies = sorted(raw.of(SendReply), key=lambda reply: reply.status)
         self.assertEqual([(reply.status, reply.code) for reply in replies], [(-1, 409), (1, 0), (1, 0)])
         self.assertEqual(replies[1].msg_id, replies[2].msg_id)
-        raw.send(a_send(content="barrier"))
+        raw.send(a_send(1602, content="barrier"))
         await bob.has("barrier")
         self.assertEqual(bob.texts, ["once", "barrier"])
         self.assertEqual(len(bob.pushes), 2)
 
     async def test_replayed_frames(self) -> None:
         """Everything that a connection sent, again on the next one: the same answers, and nobody is told twice."""
-        gateway = await self.started()
-        ann = await self.raw(gateway, 1001)
-        bob = await self.raw(gateway, 1002)
-        sends = [a_send(content=f"line {number}") for number in range(20)]
+        gateway = await self.shared()
+        ann = await self.raw(gateway, 1701)
+        bob = await self.raw(gateway, 1702)
+        sends = [a_send(1702, content=f"line {number}") for number in range(20)]
         for payload in sends:
             ann.send(payload)
         await bob.wait_for(lambda: len(bob.of(Pushed)) == 20, "the pushes")
         pushes = bob.of(Pushed)
-        acks = [encode_ack(push.client_msg_id, push.msg_id, 1001, status, 1002) for push in pushes for status in (3, 4)]
+        acks = [encode_ack(push.client_msg_id, push.msg_id, 1701, status, 1702) for push in pushes for status in (3, 4)]
         for payload in acks:
             bob.send(payload)
         await ann.wait_for(lambda: len(ann.of(ReceiptReply)) == 40, "the receipts")
@@ -184,16 +185,17 @@ class FrameTests(LiveTestCase):
         ann.drop()
         bob.drop()
         await ann.until_gone()
-        again, bob_again = await self.raw(gateway, 1001), await self.raw(gateway, 1002)
+        again, bob_again = await self.raw(gateway, 1701), await self.raw(gateway, 1702)
         again.transport.write(b"".join(map(frame, sends)))
         bob_again.transport.write(b"".join(map(frame, acks)))
         await again.wait_for(lambda: len(again.of(SendReply)) == 20, "the same answers")
         self.assertEqual({reply.client_msg_id: reply.msg_id for reply in again.of(SendReply)}, first)
-        again.send(a_send(content="barrier"))
+        again.send(a_send(1702, content="barrier"))
         await bob_again.wait_for(lambda: bob_again.of(Pushed), "the barrier")
         self.assertEqual([push.content for push in bob_again.of(Pushed)], ["barrier"])
         self.assertEqual(again.of(ReceiptReply), [])
-        self.assertEqual(len(self.stored(gateway)), 21)
+        await self.until(lambda: "barrier" in str(self.stored(gateway, 1701)), "the barrier is stored")
+        self.assertEqual(len(self.stored(gateway, 1701)), 21)
 
     async def test_flood(self) -> None:
         """10,000 sends in one write are all answered, while somebody else's chat goes on."""
@@ -227,11 +229,11 @@ class FrameTests(LiveTestCase):
         """What is over the burst is refused with 429; ten times over it ends the connection with 4008."""
         gateway = await self.started({"limits.burst": 50, "limits.commands_per_second": 1})
         raw = await self.raw(gateway, 1001)
-        raw.transport.write(b"".join(frame(a_send()) for _ in range(80)))
+        raw.transport.write(b"".join(frame(a_send(1002)) for _ in range(80)))
         await raw.wait_for(lambda: len(raw.of(SendReply)) == 80, "80 answers")
         codes = [reply.code for reply in raw.of(SendReply)]
         self.assertEqual((codes.count(0), codes.count(429)), (50, 30))
-        raw.transport.write(b"".join(frame(a_send()) for _ in range(600)))
+        raw.transport.write(b"".join(frame(a_send(1002)) for _ in range(600)))
         self.assertEqual(await raw.until_gone(), 4008)
         await self.still_works(gateway)
 
@@ -241,7 +243,7 @@ class HandshakeTests(LiveTestCase):
 
     async def test_refused(self) -> None:
         """Nobody, 0, no number, 2^63: 401 with a JSON reason; another path 404; plain HTTP and garbage are refused."""
-        gateway = await self.started()
+        gateway = await self.shared()
         for user in ("", "0", "ann", "-1", str(MAX_ID + 1), "1" * 40):
             raw = await self.raw(gateway)
             raw.transport.write(handshake(user))
@@ -266,7 +268,7 @@ class HandshakeTests(LiveTestCase):
 
     async def test_says_nothing(self) -> None:
         """One that connects and is silent, one in the middle of its request: dropped after the timeout."""
-        gateway = await self.started()
+        gateway = await self.shared()
         silent, half = await self.raw(gateway), await self.raw(gateway)
         half.transport.write(handshake(1001)[:40])
         began = self.reactor.seconds()
@@ -278,7 +280,7 @@ class HandshakeTests(LiveTestCase):
 
     async def test_vanishes_in_the_handshake(self) -> None:
         """A hundred that leave right behind their request: no ghost of them stays, and their user is not online."""
-        gateway = await self.started()
+        gateway = await self.shared()
         for _ in range(100):
             raw = await self.raw(gateway)
             raw.transport.write(handshake(1002))
@@ -295,7 +297,7 @@ class HandshakeTests(LiveTestCase):
 
     async def test_frames_behind_the_handshake(self) -> None:
         """A client that does not wait for the 101 is served all the same; one that closes at once too."""
-        gateway = await self.started()
+        gateway = await self.shared()
         raw = await self.raw(gateway)
         raw.transport.write(handshake(1001) + frame(a_send(1001)))
         await raw.wait_for(lambda: raw.of(SendReply) and raw.of(Pushed), "answer and push")

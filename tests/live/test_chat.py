@@ -8,31 +8,31 @@ from tests.live.case import LiveTestCase
 class ChatTests(LiveTestCase):
     async def test_both_ways(self) -> None:
         """Each is shown what the other wrote, from whom, once, and in the order in which it was written."""
-        gateway = await self.started()
-        ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002)
+        gateway = await self.shared()
+        ann, bob = await self.online(gateway, 1101), await self.online(gateway, 1102)
         for number in range(20):
-            await ann.send(1002, f"question {number}")
-            await bob.send(1001, f"answer {number}")
+            await ann.send(1102, f"question {number}")
+            await bob.send(1101, f"answer {number}")
         await bob.has("question 19")
         await ann.has("answer 19")
         self.assertEqual(bob.texts, [f"question {number}" for number in range(20)])
         self.assertEqual(ann.texts, [f"answer {number}" for number in range(20)])
-        self.assertEqual({message.sender for message in bob.messages}, {1001})
+        self.assertEqual({message.sender for message in bob.messages}, {1101})
         self.assertEqual(len(bob.pushes), 20)
 
     async def test_receipts_on_all_connections(self) -> None:
         """Delivered, then read: told once each, on both of the sender's connections."""
-        gateway = await self.started()
-        phone, desk = await self.online(gateway, 1001, device="phone"), await self.online(gateway, 1001, device="desk")
-        bob = await self.online(gateway, 1002)
-        sent = await phone.send(1002, "hello")
+        gateway = await self.shared()
+        phone, desk = await self.online(gateway, 1201, device="phone"), await self.online(gateway, 1201, device="desk")
+        bob = await self.online(gateway, 1202)
+        sent = await phone.send(1202, "hello")
         await phone.told(sent.msg_id, 3)
         await desk.told(sent.msg_id, 3)
         bob.client.read(sent.msg_id)
         await phone.told(sent.msg_id, 4)
         await desk.told(sent.msg_id, 4)
         bob.client.read(sent.msg_id)
-        await phone.send(1002, "behind the repeated receipt")
+        await phone.send(1202, "behind the repeated receipt")
         await desk.wait_for(lambda: len(desk.receipts) == 3, "for the second message's receipt")
         self.assertEqual([status for msg_id, status in phone.receipts if msg_id == sent.msg_id], [3, 4])
         self.assertEqual([status for msg_id, status in desk.receipts if msg_id == sent.msg_id], [3, 4])
@@ -56,12 +56,12 @@ class ChatTests(LiveTestCase):
 
     async def test_what_was_missed_comes_at_login(self) -> None:
         """Oldest first, before anything live, once; and not again after it was acknowledged."""
-        gateway = await self.started()
-        ann = await self.online(gateway, 1001)
-        ids = [(await ann.send(1002, f"missed {number}")).msg_id for number in range(250)]
-        bob = self.person(gateway, 1002)
+        gateway = await self.shared()
+        ann = await self.online(gateway, 1301)
+        ids = [(await ann.send(1302, f"missed {number}")).msg_id for number in range(250)]
+        bob = self.person(gateway, 1302)
         signing_in = bob.sign_in()
-        live = [ann.client.send(1002, f"live {number}") for number in range(20)]
+        live = [ann.client.send(1302, f"live {number}") for number in range(20)]
         await signing_in
         await bob.has("live 19")
         for answer in live:
@@ -71,8 +71,8 @@ class ChatTests(LiveTestCase):
         self.assertEqual(len(bob.pushes), 270)
         await ann.told(ids[-1], 3)
         await bob.leave()
-        again = await self.online(gateway, 1002)
-        await ann.send(1002, "the next day")
+        again = await self.online(gateway, 1302)
+        await ann.send(1302, "the next day")
         await again.has("the next day")
         self.assertEqual(again.texts, ["the next day"])
 
@@ -93,12 +93,12 @@ class ChatTests(LiveTestCase):
 
     async def test_note_to_oneself(self) -> None:
         """It is pushed to him, there is one session row and nothing that he could read counts as sent to others."""
-        gateway = await self.started()
-        ann = await self.online(gateway, 1001)
-        sent = await ann.send(1001, "milk")
+        gateway = await self.shared()
+        ann = await self.online(gateway, 1401)
+        sent = await ann.send(1401, "milk")
         await ann.has("milk")
         await self.has_status(gateway, sent.msg_id, 3)
-        self.assertEqual(self.rows(gateway, "SELECT user_id, peer_id FROM im_session"), [(1001, 1001)])
+        self.assertEqual(self.rows(gateway, "SELECT user_id, peer_id FROM im_session WHERE user_id=?", 1401), [(1401, 1401)])
 
     async def test_history_survives_a_restart(self) -> None:
         """What was written is in the database after an orderly stop; unread counts and sessions of both are right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sqlite3
 import uuid
@@ -13,13 +14,21 @@ import yaml
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from tests.live.case import LiveTestCase
-from tests.live.processes import HOST, GatewayProcess, Outcome
+from tests.live.processes import HOST, GatewayProcess, Outcome, free_port
 
 _PUBLIC = ("--set", "auth.allow_open_on_network=true")
 
 
 class RefusalTestCase(LiveTestCase):
     """What a refusal looks like."""
+
+    async def outcomes(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]) -> list[Outcome]:
+        """Commands run to their ends, two at a time."""
+        turn = DeferredSemaphore(2)
+        return list(await gatherResults([turn.run(self.begun, command, env) for command, env in commands]))
+
+    def begun(self, command: Sequence[str], env: dict[str, str]) -> Deferred[Outcome]:
+        return Deferred.fromCoroutine(self.outcome(command, env=env, name=f"command-{uuid.uuid4().hex}"))
 
     def is_one_line(self, outcome: Outcome, named: str, *more: str) -> None:
         """Status 1, nothing on standard output, a line that begins with what it names."""
@@ -32,14 +41,10 @@ class RefusalTestCase(LiveTestCase):
 
 class RefusedTests(RefusalTestCase):
     async def together(self, cases: Sequence[tuple[Sequence[str], str, dict[str, str]]]) -> None:
-        """Each command fails as it should; two at a time."""
-        turn = DeferredSemaphore(2)
-        outcomes = [turn.run(self.begun, command, env) for command, _, env in cases]
-        for outcome, (_, named, _) in zip(await gatherResults(outcomes), cases, strict=True):
+        """Each command fails as it should."""
+        outcomes = await self.outcomes([(command, env) for command, _, env in cases])
+        for outcome, (_, named, _) in zip(outcomes, cases, strict=True):
             self.is_one_line(outcome, named)
-
-    def begun(self, command: Sequence[str], env: dict[str, str]) -> Deferred[Outcome]:
-        return Deferred.fromCoroutine(self.outcome(command, env=env, name=f"command-{uuid.uuid4().hex}"))
 
     async def test_values(self) -> None:
         """Unknown keys, wrong types, values out of range, and rules between keys; from --set and the environment."""
@@ -79,20 +84,28 @@ class RefusedTests(RefusalTestCase):
     async def test_ports_in_use(self) -> None:
         """The line names key, host and port; of either port."""
         gateway = self.gateway()
-        with socket.create_server((HOST, gateway.port)):
-            self.is_one_line(await self.outcome(gateway.command), "server.port", f"{HOST}:{gateway.port}", "in use")
-        with socket.create_server((HOST, gateway.http_port)):
-            self.is_one_line(await self.outcome(gateway.command), "http.port", f"{HOST}:{gateway.http_port}", "in use")
-        await gateway.start()
+        taken = {"server.port": free_port(), "http.port": free_port()}
+        with socket.create_server((HOST, taken["server.port"])), socket.create_server((HOST, taken["http.port"])):
+            commands = [
+                [*gateway.command, "--set", f"{key}={port}", "--set", f"data_dir=other-{key}"]
+                for key, port in taken.items()
+            ]
+            outcomes = await self.outcomes([(command, {}) for command in commands])
+        for outcome, (key, port) in zip(outcomes, taken.items(), strict=True):
+            self.is_one_line(outcome, key, f"{HOST}:{port}", "in use")
 
     async def test_data_dir(self) -> None:
         """It cannot be made, or another gateway has it: that one goes on undisturbed."""
         gateway = await self.started()
         (self.folder / "file").write_text("")
-        outcome = await self.outcome(gateway.command_line(data_dir="file/below", server__port=0, http__port=0))
-        self.is_one_line(outcome, "data_dir", str(self.folder / "file" / "below"))
-        outcome = await self.outcome(gateway.command_line(server__port=0, http__port=0))
-        self.is_one_line(outcome, "data_dir", str(gateway.data_dir), f"pid {gateway.pid}")
+        below, taken = await self.outcomes(
+            [
+                (gateway.command_line(data_dir="file/below", server__port=0, http__port=0), {}),
+                (gateway.command_line(server__port=0, http__port=0), {}),
+            ]
+        )
+        self.is_one_line(below, "data_dir", str(self.folder / "file" / "below"))
+        self.is_one_line(taken, "data_dir", str(gateway.data_dir), f"pid {gateway.pid}")
         ann = await self.online(gateway, 1001)
         await ann.send(1001, "undisturbed")
         await gateway.kill9()
@@ -136,19 +149,19 @@ class FileTests(RefusalTestCase):
 
     async def check_spoiled(self, name: str, spoilers: Sequence[Callable[[Path], None]]) -> None:
         gateway = await self.made()
-        path = gateway.data_dir / name
-        good = path.read_bytes()
+        spoiled: list[tuple[Path, bytes]] = []
         for spoil in spoilers:
-            spoil(path)
-            spoiled = path.read_bytes()
-            self.assertNotEqual(spoiled, good)
-            self.is_one_line(await self.outcome(gateway.command), str(path))
-            self.assertEqual(path.read_bytes(), spoiled, spoil.__name__)
-            path.write_bytes(good)
-        # With its file back everything is as it was.
-        await gateway.start()
-        bob = await self.online(gateway, 1002)
-        await bob.has("precious")
+            folder = self.folder / spoil.__name__
+            shutil.copytree(gateway.data_dir, folder)
+            spoil(folder / name)
+            spoiled.append((folder / name, (folder / name).read_bytes()))
+            self.assertNotEqual(spoiled[-1][1], (gateway.data_dir / name).read_bytes())
+        commands: list[tuple[list[str], dict[str, str]]] = [
+            (gateway.command_line(data_dir=path.parent, server__port=0, http__port=0), {}) for path, _ in spoiled
+        ]
+        for outcome, (path, content) in zip(await self.outcomes(commands), spoiled, strict=True):
+            self.is_one_line(outcome, str(path))
+            self.assertEqual(path.read_bytes(), content, path)
 
     async def test_outbox(self) -> None:
         """outbox.db."""

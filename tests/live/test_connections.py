@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from imconnect.client import Replaced
 from imconnect.wire.client_codec import Pushed
@@ -11,6 +13,10 @@ from tests.live.processes import GatewayProcess
 
 
 class ConnectionTests(LiveTestCase):
+    settings: ClassVar[Mapping[str, Any]] = {
+        "limits.connections_per_user": 2, "limits.unacknowledged": 10, "retry.delays": "[600]",
+    }  # fmt: skip
+
     async def stats(self, gateway: GatewayProcess) -> dict[str, int]:
         answer: dict[str, int] = json.loads((await gateway.get("/stats")).body)
         return answer
@@ -25,15 +31,15 @@ class ConnectionTests(LiveTestCase):
 
     async def test_same_device(self) -> None:
         """The newest wins, the older one is told 4001 and stays away; another device of the same user stays."""
-        gateway = await self.started()
-        phone, desk = await self.online(gateway, 1001, device="phone"), await self.online(gateway, 1001, device="desk")
+        gateway = await self.shared()
+        phone, desk = await self.online(gateway, 1101, device="phone"), await self.online(gateway, 1101, device="desk")
         ended: list[object] = []
-        again = await self.online(gateway, 1001, device="phone")
+        again = await self.online(gateway, 1101, device="phone")
         await phone.wait_for(lambda: phone.closes, "replaced")
         self.assertEqual(phone.closes[0].code, 4001)
-        phone.client.send(1002, "too late").addBoth(ended.append)
+        phone.client.send(1102, "too late").addBoth(ended.append)
         self.assertTrue(ended[0].check(Replaced))  # type: ignore[attr-defined]
-        await again.send(1001, "note")
+        await again.send(1101, "note")
         await again.has("note")
         await desk.has("note")
         await self.sessions(gateway, 2)
@@ -41,7 +47,7 @@ class ConnectionTests(LiveTestCase):
 
     async def test_too_many_of_one_user(self) -> None:
         """Over the limit the oldest goes."""
-        gateway = await self.started({"limits.connections_per_user": 2})
+        gateway = await self.shared()
         first, second, third = [await self.raw(gateway, 1001) for _ in range(3)]
         self.assertEqual(await first.until_gone(), 4001)
         await self.sessions(gateway, 2)
@@ -72,7 +78,6 @@ class ConnectionTests(LiveTestCase):
                 "limits.outgoing_bytes": 65536,
                 "limits.unacknowledged": 5000,
                 "rocketmq.producer.max_message_size": 60000,
-                "retry.delays": "[600]",
             }
         )
         slow = await self.raw(gateway, 1002)
@@ -109,10 +114,10 @@ class ConnectionTests(LiveTestCase):
 
     async def test_many_unacknowledged(self) -> None:
         """A session with too much open gets no more until half of it is acknowledged; then the rest, in order."""
-        gateway = await self.started({"limits.unacknowledged": 10, "retry.delays": "[600]"})
-        ann = await self.online(gateway, 1001)
-        deaf = await self.online(gateway, 1002, auto_ack=False)
-        ids = [(await ann.send(1002, f"line {number}")).msg_id for number in range(30)]
+        gateway = await self.shared()
+        ann = await self.online(gateway, 1201)
+        deaf = await self.online(gateway, 1202, auto_ack=False)
+        ids = [(await ann.send(1202, f"line {number}")).msg_id for number in range(30)]
         await deaf.has("line 9")
         await self.has_status(gateway, ids[-1], 2)
         self.assertEqual(len(deaf.pushes), 10)

@@ -119,13 +119,14 @@ class KillTests(LiveTestCase):
         bob = await self.online(gateway, 1002)
         await bob.has("held")
         self.assertEqual([message.msg_id for message in bob.messages], [result.msg_id])
+        await self.has_status(gateway, result.msg_id, 3)
         self.assertEqual(list(self.stored(gateway)), [result.msg_id])
 
     async def test_after_the_reply_before_the_push(self) -> None:
         """The receiver was away: he signs in within 50 ms of the next start's readiness and has it, once."""
         gateway = await self.started()
         ann = await self.online(gateway, 1001)
-        for turn in range(3):
+        for turn in range(2):
             sent = await ann.send(1002, f"turn {turn}")
             await gateway.kill9()
             bob = self.person(gateway, 1002)

@@ -19,16 +19,16 @@ class WithdrawTests(LiveTestCase):
 
     async def test_before_it_was_shown(self) -> None:
         """The receiver never sees it, only the notice, at every login; the sender is told at once."""
-        gateway = await self.started()
-        ann = await self.online(gateway, 1001)
-        taken_back = await ann.send(1002, "taken back")
-        await ann.send(1002, "stays")
-        await ann.client.withdraw(taken_back.msg_id, 1002)
-        await ann.wait_for(lambda: (taken_back.msg_id, 1001) in ann.withdrawn, "for the notice")
+        gateway = await self.shared()
+        ann = await self.online(gateway, 1101)
+        taken_back = await ann.send(1102, "taken back")
+        await ann.send(1102, "stays")
+        await ann.client.withdraw(taken_back.msg_id, 1102)
+        await ann.wait_for(lambda: (taken_back.msg_id, 1101) in ann.withdrawn, "for the notice")
         for connection in range(2):
-            bob = await self.online(gateway, 1002)
-            await bob.wait_for(lambda: bob.withdrawn == [(taken_back.msg_id, 1001)], "for the notice")  # noqa: B023
-            await ann.send(1002, f"barrier {connection}")
+            bob = await self.online(gateway, 1102)
+            await bob.wait_for(lambda: bob.withdrawn == [(taken_back.msg_id, 1101)], "for the notice")  # noqa: B023
+            await ann.send(1102, f"barrier {connection}")
             await bob.has(f"barrier {connection}")
             self.assertEqual(bob.texts, [["stays"], []][connection] + [f"barrier {connection}"])
             await bob.leave()
@@ -38,17 +38,17 @@ class WithdrawTests(LiveTestCase):
 
     async def test_after_it_was_shown(self) -> None:
         """Both sides are told, on every connection; it counts as unread no more."""
-        gateway = await self.started()
-        ann, desk = await self.online(gateway, 1001), await self.online(gateway, 1001)
-        bob = await self.online(gateway, 1002)
-        sent = await ann.send(1002, "hello")
+        gateway = await self.shared()
+        ann, desk = await self.online(gateway, 1201), await self.online(gateway, 1201)
+        bob = await self.online(gateway, 1202)
+        sent = await ann.send(1202, "hello")
         await ann.told(sent.msg_id, 3)
-        await ann.client.withdraw(sent.msg_id, 1002)
+        await ann.client.withdraw(sent.msg_id, 1202)
         for person in (ann, desk, bob):
-            await person.wait_for(lambda: person.withdrawn == [(sent.msg_id, 1001)], "for the notice")  # noqa: B023
-        self.assertEqual(self.rows(gateway, "SELECT unread_count FROM im_session WHERE user_id=1002"), [(0,)])
-        await ann.client.withdraw(sent.msg_id, 1002)
-        await ann.send(1002, "behind the repeat")
+            await person.wait_for(lambda: person.withdrawn == [(sent.msg_id, 1201)], "for the notice")  # noqa: B023
+        self.assertEqual(self.rows(gateway, "SELECT unread_count FROM im_session WHERE user_id=1202"), [(0,)])
+        await ann.client.withdraw(sent.msg_id, 1202)
+        await ann.send(1202, "behind the repeat")
         await bob.has("behind the repeat")
         self.assertEqual(len(bob.withdrawn), 1)
 
