@@ -40,16 +40,16 @@ class ChatTests(LiveTestCase):
 
     async def test_every_device_of_the_receiver(self) -> None:
         """Both of the receiver's connections are pushed everything; what one acknowledged ends for both."""
-        gateway = await self.started({"retry.delays": "[1]"})
-        phone = await self.online(gateway, 1002, device="phone")
-        desk = await self.online(gateway, 1002, device="desk", auto_ack=False)
-        ann = await self.online(gateway, 1001)
-        sent = await ann.send(1002, "hello")
+        gateway = await self.shared()
+        phone = await self.online(gateway, 1502, device="phone")
+        desk = await self.online(gateway, 1502, device="desk", auto_ack=False)
+        ann = await self.online(gateway, 1501)
+        sent = await ann.send(1502, "hello")
         await phone.has("hello")
         await desk.has("hello")
         await ann.told(sent.msg_id, 3)
-        late = await self.online(gateway, 1002, device="late")
-        await ann.send(1002, "second")
+        late = await self.online(gateway, 1502, device="late")
+        await ann.send(1502, "second")
         await late.has("second")
         self.assertEqual(late.texts, ["second"])
         self.assertEqual(desk.texts, ["hello", "second"])

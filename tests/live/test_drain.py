@@ -122,7 +122,7 @@ class DrainTests(LiveTestCase):
     async def test_sigterm_while_it_starts(self) -> None:
         """Whenever it comes, the process ends by it and the next start works."""
         gateway = self.gateway()
-        for seconds in (0.3, 0.7, 1.0):
+        for seconds in (0.3, 0.9):
             gateway.spawn()
             await deferLater(self.reactor, seconds)
             gateway.signal(signal.SIGTERM)
