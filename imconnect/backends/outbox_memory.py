@@ -144,7 +144,7 @@ class MemoryOutbox:
         """See `Outbox.reserve`."""
 
         def apply(disk: _Disk) -> None:
-            disk.reserved_ms = until_ms
+            disk.reserved_ms = max(disk.reserved_ms, until_ms)
 
         return self._write(apply)
 

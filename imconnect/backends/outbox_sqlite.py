@@ -28,7 +28,10 @@ RIDE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PIECE_SECONDS = 0.05
 
-_RESERVE = "INSERT OR REPLACE INTO outbox_state (name, value) VALUES ('reserved_ms', ?)"
+_RESERVE = (
+    "INSERT INTO outbox_state (name, value) VALUES ('reserved_ms', ?) "
+    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+)
 _PARK = "INSERT OR REPLACE INTO outbox_parked (position, created, reason, event) VALUES (?, ?, ?, ?)"
 
 

@@ -151,7 +151,6 @@ class Node:
             self.metrics.offline["restart"] += len(events)
             last = first + len(events) - 1
         self.pipeline.last = last
-        self.pipeline.reserved = recovered.reserved_ms
         self.relay.start(last, len(await self._outbox.parked()))
         if rows:
             _log.info("{count} messages were open when the last process ended: offline now", count=len(rows))
@@ -246,7 +245,7 @@ class Node:
         if self._chores % RESERVE_EVERY == 0 and self.ids.last_ms > self._reserved:
             # The ids in the log are known from it; this is for the time after they have left it.
             self._reserved = self.ids.last_ms
-            self.pipeline.reserve(self._reserved).addErrback(self._not_reserved)
+            self._outbox.reserve(self._reserved).addErrback(self._not_reserved)
 
     def _not_reserved(self, failure: Failure) -> None:
         failure.trap(Unavailable)

@@ -46,8 +46,6 @@ class Pipeline:
         self._decided: deque[tuple[list[Outcome], int]] = deque()
         self._acting = False
         self._idle: list[Deferred[None]] = []
-        #: Ids up to this millisecond are reserved in the log, or about to be.
-        self.reserved = 0
         #: Events decided and not durable yet.
         self.events = 0
         #: The highest number that is durable.
@@ -72,15 +70,11 @@ class Pipeline:
             waiter.callback(None)
         return waiter
 
-    def reserve(self, until_ms: int) -> Deferred[None]:
-        """Durable: ids up to this millisecond may be given out. What was reserved before stays reserved."""
-        self.reserved = max(self.reserved, until_ms)
-        return self._outbox.reserve(self.reserved)
-
     def probe(self) -> None:
         """After a failed commit: see whether the log takes writes again, without risking anybody's message."""
         if not self.healthy and not self._committing and not self._open:
-            self.reserve(0).addCallbacks(self._is_healthy, lambda failure: None if failure.check(Unavailable) else failure)
+            written = self._outbox.reserve(0)
+            written.addCallbacks(self._is_healthy, lambda failure: None if failure.check(Unavailable) else failure)
 
     def _turn_ended(self) -> None:
         self._scheduled = False
@@ -111,7 +105,7 @@ class Pipeline:
         if not reserve:
             return self._outbox.append(events)
         # One after the other: were both under way, the events could become durable and be refused all the same.
-        return self.reserve(reserve).addCallback(lambda _: self._outbox.append(events) if events else succeed(1))
+        return self._outbox.reserve(reserve).addCallback(lambda _: self._outbox.append(events) if events else succeed(1))
 
     def _durable(self, first: int, batch: list[Outcome], events: int, started: float) -> None:
         if events:

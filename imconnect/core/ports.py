@@ -77,7 +77,7 @@ class Outbox(Protocol):
         """Everything with a number below this may leave the log (whole batches only). Best effort."""
 
     def reserve(self, until_ms: int) -> Deferred[None]:
-        """Durable: ids up to this millisecond may be given out."""
+        """Durable: ids up to this millisecond may be given out. What was reserved before stays reserved."""
 
     def size(self) -> int:
         """Bytes on disk (the log and its WAL), or in memory. Cheap."""

@@ -109,6 +109,15 @@ class OutboxContract(_Base):
         with self.assertRaises(ValueError):
             outbox.append([])
 
+    async def test_what_is_reserved_stays_reserved(self) -> None:
+        """A smaller reservation takes nothing back."""
+        outbox = await self.opened()
+        await outbox.reserve(1234)
+        await outbox.reserve(0)
+        outbox = await self.restart(outbox)
+        self.addCleanup(outbox.close)
+        self.assertEqual((await outbox.open()).reserved_ms, 1234)
+
     async def test_restart_finds_everything(self) -> None:
         """Events, numbers, relay positions, reserved ids and parked events are there after a restart."""
         outbox = await self.opened()
