@@ -15,15 +15,12 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from imconnect.backends.librocketmq_sender import Sender
-from imconnect.backends.mq_attempts import Attempts
-from imconnect.backends.mq_outgoing import outgoing
+from imconnect.backends.mq_producer import MqProducer
 from imconnect.backends.mq_topic import Topic
 from imconnect.backends.threads import Pool
 from imconnect.core.background import within
-from imconnect.core.ports import Answer, Entry
 from imconnect.errors import Unavailable
 from imconnect.events.dialect import Dialect
-from imconnect.events.values import Event
 from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Outcome
 from imconnect.rocketmq.messages import Message
@@ -38,11 +35,10 @@ BREAKER, BREAK, LONGEST_BREAK = 3, 1.0, 30.0
 CLOSE_DEADLINE = 5.0
 
 
-class ClientPythonProducer:
+class ClientPythonProducer(MqProducer):
     """`core.ports.Producer`. `pool` has one thread and belongs to this producer.
 
-    `connect()` makes a client of our own, which only asks name servers and creates the topic. Units as in
-    `RocketmqProducer`.
+    The client of our own only asks name servers and creates the topic.
     """
 
     def __init__(
@@ -53,43 +49,15 @@ class ClientPythonProducer:
         dialect: Dialect,
         sender: Sender,
         pool: Pool,
-        *,
-        node_id: int,
-        max_bytes: int,
-        attempts: int,
-        accept_unproven: bool = False,
+        **common: Any,
     ) -> None:
+        super().__init__(reactor, connect, topic, dialect, **common)
         self._reactor = reactor
-        self._connect = connect
-        self._topic = topic
-        self._dialect = dialect
         self._pool = pool
-        self._node_id = node_id
-        self._max_bytes = max_bytes
         self._sender = sender
-        self._client: Client | None = None
         self._closed = False
         self._failures = 0
         self._not_before = 0.0
-        self._attempts = Attempts(reactor, self._offer, attempts, accept_unproven=accept_unproven)
-        self.codes = self._attempts.codes
-        self.unproven = self._attempts.unproven
-
-    def gauges(self) -> dict[str, Callable[[], float]]:
-        """What can be asked at any time."""
-        return {"mq_in_flight": lambda: self._attempts.in_flight}
-
-    def open(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._open())
-
-    def lane(self, event: Event) -> int:
-        return self._topic.lane(self._dialect.queue_key(event))
-
-    def send(self, lane: int, entries: Sequence[Entry]) -> Deferred[Sequence[Answer]]:
-        if self._client is None or self._attempts.closing:
-            return fail(Unavailable("the queue is closed"))
-        ready = [outgoing(entry, self._dialect, self._node_id, self._max_bytes) for entry in entries]
-        return Deferred.fromCoroutine(self._attempts.send(self._topic.queue(lane), ready))
 
     def close(self) -> Deferred[None]:
         """The send under way is finished, the library shut down behind it. Once: it cannot be started again.
@@ -98,12 +66,8 @@ class ClientPythonProducer:
         """
         return Deferred.fromCoroutine(self._close())
 
-    async def _open(self) -> None:
-        if self._attempts.closing:
-            raise Unavailable("the queue is closed")
-        if self._client is None:
-            self._client = self._connect()
-        await self._topic.open(self._client)
+    async def _open(self, client: Client) -> None:
+        await self._topic.open(client)
         self._pool.start()
         await self._pool.run(self._sender.start)
 
