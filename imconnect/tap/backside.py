@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.producer_embedded import EmbeddedProducer
-from imconnect.backends.producers import make_producer
 from imconnect.backends.sql.engine import make_engine
 from imconnect.backends.store_sql import SqlPendingStore
 from imconnect.backends.threads import Pool
@@ -95,6 +94,9 @@ def _embedded(reactor: Any, config: Config, folder: DataDir, now_ms: Callable[[]
 
 def _rocketmq(reactor: Any, config: Config, folder: DataDir, dialect: Dialect, metrics: Metrics) -> Backside:
     """Events go to RocketMQ, imbusiness applies them; the database is only read here, and may be away."""
+    # Late: an embedded gateway never loads the RocketMQ client.
+    from imconnect.backends.producers import make_producer
+
     engine = make_engine(config.business.database)
     pool = Pool(reactor, "store", READERS)
     producer = make_producer(

@@ -16,7 +16,6 @@ from imconnect.config import Config
 from imconnect.core.background import within
 from imconnect.core.node import Node
 from imconnect.core.settings import SEED, XZLL, Settings
-from imconnect.edge.grpc_server import GrpcServer
 from imconnect.edge.http import make_site
 from imconnect.edge.settings import EdgeSettings
 from imconnect.edge.websocket import Factory
@@ -27,34 +26,24 @@ from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
 from imconnect.observe import systemd
 from imconnect.observe.metrics import Metrics
-from imconnect.service import OrderedService, ProcessEnd
+from imconnect.service import OrderedService
 from imconnect.tap.backside import RECOVERY, make_backside
 from imconnect.tap.clock import now_ms
 from imconnect.tap.listening import Listening, bind, passed_by_systemd
-from imconnect.tap.logged import LoggedService
-from imconnect.tap.options import Options, refused
+from imconnect.tap.logged import AFTER_DRAIN, make_service
+from imconnect.tap.options import Options
 from imconnect.tap.state import State
 
 _log = Logger()
 
-#: Seconds for what follows the drain when the process stops (interface.md section 7).
-AFTER_DRAIN = 5.0
 #: Seconds in which the queue may take the rest when the process stops.
 FLUSH = 2.0
 DIALECTS: Mapping[str, Dialect] = {"seed": seed.SEED, "xzll": xzll.XZLL}
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
-    """Checks everything that can be wrong and binds the ports; nothing runs yet, because twistd may fork after this."""
-    if reactor is None:
-        from twisted.internet import reactor
-    config = options.configuration
-    end = ProcessEnd(reactor)
-    service = LoggedService(reactor, end.fail, config.log, options.log_stream())
-    with refused():
-        add_parts(service, config, reactor)
-    end.install(config.drain.deadline + AFTER_DRAIN)
-    return service
+    """For twistd."""
+    return make_service(options, reactor, add_parts)
 
 
 def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
@@ -98,6 +87,9 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
     service.add("relay", _Recovery(node, reactor, behind.embedded), start_within=RECOVERY)
     if grpc is not None:
+        # Late: an embedded gateway never loads gRPC.
+        from imconnect.edge.grpc_server import GrpcServer
+
         service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name), stop_within=AFTER_DRAIN)
     service.add("clients", _Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)

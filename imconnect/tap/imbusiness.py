@@ -23,19 +23,16 @@ from imconnect.events.seed import SEED
 from imconnect.events.xzll import XZLL
 from imconnect.observe import systemd
 from imconnect.observe.metrics import Metrics
-from imconnect.service import OrderedService, ProcessEnd
+from imconnect.service import OrderedService
 from imconnect.tap.business_state import BusinessState
 from imconnect.tap.clock import now_ms
 from imconnect.tap.database import Database, Jobs
 from imconnect.tap.listening import Listening, bind
-from imconnect.tap.logged import LoggedService
+from imconnect.tap.logged import make_service
 from imconnect.tap.options import Options as GatewayOptions
-from imconnect.tap.options import refused
 
 _log = Logger()
 
-#: Seconds that a stop may take beyond drain.deadline (interface.md section 7).
-AFTER_DRAIN = 5.0
 #: Seconds for which a database that is away is waited for at the start: for ever, to all intents and purposes.
 FOREVER = 10 * 365 * 86400.0
 
@@ -48,16 +45,8 @@ class Options(GatewayOptions):
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
-    """Checks everything that can be wrong and binds the port; nothing runs yet, because twistd may fork after this."""
-    if reactor is None:
-        from twisted.internet import reactor
-    config = options.configuration
-    end = ProcessEnd(reactor)
-    service = LoggedService(reactor, end.fail, config.log, options.log_stream())
-    with refused():
-        add_parts(service, config, reactor)
-    end.install(config.drain.deadline + AFTER_DRAIN)
-    return service
+    """For twistd."""
+    return make_service(options, reactor, add_parts)
 
 
 def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:

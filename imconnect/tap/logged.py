@@ -1,4 +1,4 @@
-"""A service tree that logs as the configuration says, from twistd's first line on."""
+"""What `makeService` of both commands does: a service tree that logs as configured, from twistd's first line on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from twisted.application.service import IServiceCollection
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from imconnect.config.tree import Log
+from imconnect.config.tree import Config, Log
 from imconnect.observe import logs
-from imconnect.service import OrderedService
+from imconnect.service import OrderedService, ProcessEnd
+from imconnect.tap.options import Options, refused
+
+#: Seconds for what follows the drain when the process stops (interface.md section 7).
+AFTER_DRAIN = 5.0
 
 
 class LoggedService(OrderedService):
@@ -28,3 +32,21 @@ class LoggedService(OrderedService):
         if isinstance(parent, Componentized):
             logs.install(parent, self._log.format, self._log.level, self._stream)
         super().setServiceParent(parent)
+
+
+def make_service(
+    options: Options, reactor: Any, add_parts: Callable[[OrderedService, Config, Any], None]
+) -> OrderedService:
+    """Checks everything that can be wrong and binds the ports; nothing runs yet, because twistd may fork after this.
+
+    `add_parts` raises ConfigError or Damaged.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    config = options.configuration
+    end = ProcessEnd(reactor)
+    service = LoggedService(reactor, end.fail, config.log, options.log_stream())
+    with refused():
+        add_parts(service, config, reactor)
+    end.install(config.drain.deadline + AFTER_DRAIN)
+    return service
