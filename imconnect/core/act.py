@@ -48,18 +48,17 @@ class Act:
 
     def durable(self, batch: Sequence[Outcome], first: int) -> None:
         """The events of this batch are in the log, numbered from `first`."""
-        number = first
+        following = first
         for outcome in batch:
+            number, following = following, following + len(outcome.events)
             try:
-                for event in outcome.events:
-                    self._settle(number, event)
-                    number += 1
+                for at, event in enumerate(outcome.events, number):
+                    self._settle(at, event)
                 self._answer(outcome)
                 for message in outcome.deliveries:
                     self._delivery.deliver(message)
             except Exception:
                 _log.failure("an outcome could not act")
-                number = first + sum(len(other.events) for other in batch[: batch.index(outcome) + 1])
                 if outcome.session is not None:
                     self._bug(outcome.session)
         self._hub.flush()
@@ -72,8 +71,7 @@ class Act:
                     self._recent.fail(event.message)
                 elif type(event) is Offlined:
                     self._delivery.offline_failed(event.message)
-            nothing_was_written = not outcome.events and not outcome.reserve
-            self._answer(outcome, refused=not nothing_was_written)
+            self._answer(outcome, refused=bool(outcome.events or outcome.reserve))
         self._hub.flush()
 
     def withdrawn(self, withdrawal: Withdrawal) -> None:

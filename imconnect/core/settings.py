@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from imconnect.wire.ids import SEED_EPOCH, XZLL_EPOCH
+
 
 @attrs.frozen(kw_only=True)
 class Profile:
@@ -16,7 +18,7 @@ class Profile:
     #: Codes of refusals that differ from the seed's (contract/gateway.md 2.3).
     codes: Mapping[int, int] = {}
     #: Milliseconds since 1970 at which message ids start counting.
-    epoch: int = 1704067200000
+    epoch: int = SEED_EPOCH
     #: Who tells the sender that his message is stored: this gateway when it is durable here, else business.
     stored_by_gateway: bool = True
     #: Who tells the sender that his message was delivered or read: this gateway where it can, else always business.
@@ -33,7 +35,7 @@ SEED = Profile()
 XZLL = Profile(
     success=1,
     codes={400: -1, 401: -1, 403: -1, 404: -1, 409: -1, 413: -1, 429: 0, 500: -2, 503: -2},
-    epoch=1288834974657,
+    epoch=XZLL_EPOCH,
     stored_by_gateway=False,
     receipts_by_gateway=False,
     offline_always=False,
