@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import socket
+import sys
 import uuid
 from pathlib import Path
 
 from tests.live.case import LiveTestCase, missing
 from tests.live.processes import HOST, GatewayProcess, is_alive
 from tests.live.raw import handshake
+
+#: Hands a socket over as systemd does: N is its descriptor here, the rest the command.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="websocket")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class LaunchTests(LiveTestCase):
@@ -106,8 +114,8 @@ class LaunchTests(LiveTestCase):
         self.addCleanup(waiting.close)
         gateway = self.gateway()
         number = waiting.fileno()
-        line = shlex.join(gateway.command)
-        gateway.command = ["sh", "-c", f"LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=websocket exec {line} 3<&{number}"]
+        # Not a shell: Debian's knows descriptors of one digit only.
+        gateway.command = [sys.executable, "-c", AS_SYSTEMD, str(number), *gateway.command]
         gateway.port, gateway.pass_fds = waiting.getsockname()[1], (number,)
         for _ in range(2):
             early = await self.raw(gateway)
