@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from imconnect.client import SendResult
@@ -66,7 +66,12 @@ class KillTests(LiveTestCase):
                 enough.callback(None)
             return enough.called
 
-        await gatherResults([Deferred.fromCoroutine(sender.wait_for(count, "answers")) for sender in senders])
+        # Whoever's answer it is: to wait for each sender's next one would be to wait until the slowest has all of his.
+        waits = [Deferred.fromCoroutine(sender.wait_for(count, "answers")) for sender in senders]
+        await enough.addTimeout(20, self.reactor)
+        for wait in waits:
+            wait.addErrback(lambda failure: failure.trap(CancelledError))
+            wait.cancel()
         await deferLater(self.reactor, random.uniform(0, 0.003))
         await gateway.kill9()
         return {uuid.UUID(bytes=reply.client_msg_id): reply.msg_id for sender in senders for reply in sender.replies}
