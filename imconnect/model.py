@@ -96,3 +96,66 @@ class Applied(NamedTuple):
     withdrawals: tuple[Withdrawal, ...] = ()
     #: Users who may have something new to fetch from the store: receivers of OFFLINE events.
     hints: tuple[int, ...] = ()
+
+
+class End(NamedTuple):
+    """A message has ended, durably: nobody is shown it any more, and its sender is told."""
+
+    msg_id: int
+    client_msg_id: bytes
+    sender: int
+    receiver: int
+    #: 3 delivered, 4 read, 5 withdrawn.
+    status: int
+
+
+class Handed(NamedTuple):
+    """A message that one node hands to another, because its receiver is signed in there."""
+
+    message: Message
+    #: It was turned offline a moment ago and travels ahead of the next one, so that the order of the chat holds.
+    late: bool = False
+
+
+class Kick(NamedTuple):
+    """A newer login of this device: older ones end. `turn` is the newer login's (`Entered`)."""
+
+    user: int
+    device: str
+    turn: int
+
+
+class Parcel(NamedTuple):
+    """What one node has for another. Taken in this order: kicks, ends, messages."""
+
+    messages: tuple[Handed, ...] = ()
+    ends: tuple[End, ...] = ()
+    kicks: tuple[Kick, ...] = ()
+
+
+class Entered(NamedTuple):
+    """A login, as presence has it."""
+
+    #: Grows with every login on any node: of two logins of a device the one with the higher turn stays.
+    turn: int
+    #: The other nodes on which this user is signed in.
+    nodes: frozenset[int]
+
+
+class Claim(NamedTuple):
+    """A send that is about to be committed: this user's clientMsgId belongs to this message."""
+
+    sender: int
+    client_msg_id: bytes
+    msg_id: int
+    #: 8 bytes that tell whether a repeat has the same receiver, format and content; the same on every node.
+    digest: bytes
+
+
+class Claimed(NamedTuple):
+    """What another node, or an earlier life of this one, has claimed before."""
+
+    msg_id: int
+    digest: bytes
+    #: Whether that message is durable; else its fate is not known yet.
+    settled: bool

@@ -5,13 +5,24 @@ Every method that returns a Deferred fires on the reactor thread. `Unavailable` 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
 from imconnect.events.values import Event
-from imconnect.model import Applied, Identity, Overdue, Owed, Stored, Withdrawal
+from imconnect.model import (
+    Applied,
+    Claim,
+    Claimed,
+    Entered,
+    Identity,
+    Overdue,
+    Owed,
+    Parcel,
+    Stored,
+    Withdrawal,
+)
 
 Entry = tuple[int, Event]  # (sequence number in the log, event)
 
@@ -151,3 +162,65 @@ class Pushback(Protocol):
     """Where business tells people things. On the reactor thread; best effort, the watch is the safety net."""
 
     def tell(self, applied: Applied) -> None: ...
+
+
+class Presence(Protocol):
+    """On which nodes a user is signed in. Nodes are known by their `node.id`.
+
+    A route counts only while its node's lease lives, and only for the life (boot) of the node that wrote it: a late
+    logout or the clean-up of a dead node never takes a newer login away. The implementation keeps the leases of
+    whoever entered here, and writes their routes again after the server was away.
+    """
+
+    def open(self) -> Deferred[None]:
+        """Errback: ConfigError where another live node has this `node.id`. A server that is away is no error."""
+
+    def enter(self, user: int, device: str) -> Deferred[Entered]:
+        """A session begins here. One round trip. Errback: Unavailable; the route is written when the server is back."""
+
+    def leave(self, user: int) -> None:
+        """The user's last session here has ended. Best effort."""
+
+    def routes(self, users: Collection[int]) -> Deferred[Mapping[int, frozenset[int]]]:
+        """The live nodes of each of these users, this node never among them. Errback: Unavailable."""
+
+    def watch(self, changed: Callable[[int], None], lost: Callable[[], None]) -> None:
+        """Call `changed` soon after a user came or went on another node; `lost` when some of that may have been
+        missed (the connection was cut, a node died): whatever was remembered of routes is worth nothing then."""
+
+    def away(self) -> bool:
+        """Whether the server did not answer last time."""
+
+    def close(self) -> Deferred[None]:
+        """Every route of this life is gone afterwards, as far as the server answers."""
+
+
+class Peer(Protocol):
+    """The way to the other nodes."""
+
+    def hand(self, node: int, parcel: Parcel) -> Deferred[Sequence[bool]]:
+        """Deliver; -> for each message whether somebody was there who took it (then that node pushes it again and
+        turns it offline, as if it were its own). Errback: Unavailable: no such node, no answer within the deadline, or
+        one that does not understand us; whether anything was taken is not known then."""
+
+    def close(self) -> Deferred[None]: ...
+
+
+class SentIndex(Protocol):
+    """Whose is a clientMsgId, across the nodes; and which messages have ended. Each call is one round trip.
+
+    Errback of all: Unavailable. The caller then goes on without: nothing is lost by that, a double may happen.
+    """
+
+    def claim(self, claims: Sequence[Claim]) -> Deferred[Sequence[Claimed | None]]:
+        """For each in order: None, it is the caller's now, provisionally; or what was there before."""
+
+    def settle(self, claims: Sequence[Claim], ended: Sequence[tuple[int, int]]) -> Deferred[None]:
+        """These messages are durable under these ids: written whatever was there. And (user, msgId): these have ended
+        for their receivers; remembered for 10 to 20 minutes."""
+
+    def release(self, claims: Sequence[Claim]) -> Deferred[None]:
+        """These were not committed: deleted where they are still provisional and still the caller's."""
+
+    def ended(self, user: int, msg_ids: Collection[int]) -> Deferred[set[int]]:
+        """Which of these have ended for this user."""
