@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine
 
 from imconnect.backends.sql.engine import make_engine
 from imconnect.backends.sql.migrate import ensure_schema
@@ -56,13 +57,17 @@ _EVENTS: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-class TwinTests(TestCase):
-    """Same events, same rows, same things to tell."""
+#: Batches of any events at all, contradictions and nonsense included.
+BATCHES = st.lists(st.lists(_EVENTS, max_size=8), max_size=6)
 
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(st.lists(_EVENTS, max_size=8), max_size=6))
-    def test_same_rows(self, batches: list[list[Event]]) -> None:
-        """Any events at all, contradictions and nonsense included, then the jobs."""
+
+class TwinCase(TestCase):
+    """Same events, same rows, same things to tell; for a store on a database."""
+
+    engine: Engine
+
+    def check_same_rows(self, batches: list[list[Event]]) -> None:
+        """These batches, then the jobs."""
         with self.engine.begin() as connection:
             for table in metadata.sorted_tables:
                 connection.execute(table.delete())
@@ -81,7 +86,15 @@ class TwinTests(TestCase):
         self.assertEqual(in_memory(memory.tables), in_database(self.engine))
         self.assertEqual(one.counts, two.counts)
 
+
+class TwinTests(TwinCase):
     def setUp(self) -> None:
         self.engine = make_engine(self.mktemp(), sync="normal")
         self.addCleanup(self.engine.dispose)
         ensure_schema(self.engine)
+
+    @settings(max_examples=60, deadline=None)
+    @given(BATCHES)
+    def test_same_rows(self, batches: list[list[Event]]) -> None:
+        """SQLite does what memory does."""
+        self.check_same_rows(batches)

@@ -1,0 +1,50 @@
+"""Databases on the MariaDB that the tests of one process share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine
+from twisted.trial.unittest import SynchronousTestCase
+
+from imconnect.backends.sql.engine import make_engine
+from imconnect.backends.sql.migrate import ensure_schema
+from imconnect.backends.sql.schema import metadata
+from tests.live.case import missing
+from tests.servers import mariadb
+from tests.servers.mariadb import MariaDb
+from tests.servers.rocketmq_broker import CannotRun
+
+#: Those that have the schema already.
+_MADE: dict[str, str] = {}
+
+
+def server() -> MariaDb:
+    """It runs after this; a machine that has none skips the test, except in CI."""
+    try:
+        return mariadb.shared()
+    except CannotRun as error:
+        missing(f"MariaDB: {error}")
+        raise
+
+
+def engine_for(case: SynchronousTestCase, name: str = "rules", **settings: Any) -> Engine:
+    """An engine on the database of this name, with its schema and without rows; `settings` as `make_engine` takes."""
+    if name not in _MADE:
+        _MADE[name] = server().create_database(name)
+    engine = make_engine(_MADE[name], **settings)
+    case.addCleanup(engine.dispose)
+    ensure_schema(engine)
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            connection.execute(table.delete())
+    return engine
+
+
+def empty_database(case: SynchronousTestCase, name: str) -> Engine:
+    """An engine on a new database without a table."""
+    base = server()
+    base.query(f"DROP DATABASE IF EXISTS `{name}`")
+    engine = make_engine(base.create_database(name))
+    case.addCleanup(engine.dispose)
+    return engine
