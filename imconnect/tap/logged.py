@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -16,6 +17,8 @@ from imconnect.tap.options import Options, refused
 
 #: Seconds for what follows the drain when the process stops (interface.md section 7).
 AFTER_DRAIN = 5.0
+#: Armed by tests: the process dies at a named point.
+FAULT = "IMCONNECT_FAULT"
 
 
 class LoggedService(OrderedService):
@@ -43,6 +46,12 @@ def make_service(
     """
     if reactor is None:
         from twisted.internet import reactor
+    if FAULT in os.environ:
+        # Only here: without it no such module is loaded and no method is wrapped.
+        from imconnect.tap import faults
+
+        with refused():
+            faults.arm(os.environ[FAULT])
     config = options.configuration
     end = ProcessEnd(reactor)
     service = LoggedService(reactor, end.fail, config.log, options.log_stream())
