@@ -13,6 +13,9 @@ from imconnect.backends.sql.migrate import SchemaTooNew, ensure_schema
 from imconnect.config import Config, load, parse_override
 from imconnect.errors import ConfigError, Damaged, Unavailable
 
+#: Seconds for one statement: an index on a large table takes its time.
+STATEMENT_WITHIN = 86_400.0
+
 
 @click.group()
 def db() -> None:
@@ -48,7 +51,7 @@ def _upgrade(config: Config) -> None:
 
 
 def _bring(url_or_path: str) -> None:
-    engine = make_engine(url_or_path)
+    engine = make_engine(url_or_path, answer_within=STATEMENT_WITHIN)
     try:
         ensure_schema(engine, upgrade=True)
     finally:

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
@@ -23,19 +24,9 @@ from imconnect.backends.sql.schema import VERSION_TABLE, metadata
 from imconnect.backends.store_sql import SqlStore
 from imconnect.business.service import BusinessRules
 from imconnect.errors import ConfigError, Damaged
+from tests.backends.later_schema import later_scripts
 from tests.business.made import NOW, in_database, sent
 from tests.support import TestCase
-
-_SECOND = """
-from alembic import op
-import sqlalchemy as sa
-revision = "0002"
-down_revision = "0001"
-
-def upgrade():
-    op.add_column("im_session", sa.Column("muted", sa.Integer, nullable=False, server_default="0"))
-    {then}
-"""
 
 
 class _Files(TestCase):
@@ -50,11 +41,8 @@ class _Files(TestCase):
         return engine
 
     def later_scripts(self, then: str = "pass") -> Path:
-        """The scripts of a later version: one more."""
-        scripts = Path(self.mktemp())
-        shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-        (scripts / "versions" / "r0002_second.py").write_text(_SECOND.format(then=then))
-        return scripts
+        head = ScriptDirectory(str(SCRIPTS)).get_current_head()
+        return later_scripts(self, str(head), then)
 
 
 class SchemaTests(_Files):

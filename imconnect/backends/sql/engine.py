@@ -17,10 +17,15 @@ WRITES = "imconnect_writes"
 _KEY = "business.database"
 
 
-def make_engine(url_or_path: str, sync: str = "full") -> Engine:
+#: Seconds that a server may take for an answer; longer than it may wait for a lock.
+ANSWER_WITHIN = 20.0
+
+
+def make_engine(url_or_path: str, sync: str = "full", *, answer_within: float = ANSWER_WITHIN) -> Engine:
     """An engine for a SQLAlchemy URL, or for an SQLite file where there is no `://` in it. Connects to nothing yet.
 
-    `sync` is SQLite's `synchronous`: full (survives power loss) or normal (survives kill -9).
+    `sync` is SQLite's `synchronous`: full (survives power loss) or normal (survives kill -9). A server that takes
+    longer than `answer_within` (seconds) for one statement is away.
     Errors: ConfigError for another database than SQLite, MariaDB or MySQL, for a bad URL or a driver that is missing.
     """
     if sync not in ("full", "normal"):
@@ -30,7 +35,7 @@ def make_engine(url_or_path: str, sync: str = "full") -> Engine:
     if backend == "sqlite":
         return _sqlite(url, sync)
     if backend in ("mysql", "mariadb"):
-        return _mysql(url)
+        return _mysql(url, answer_within)
     raise ConfigError(_KEY, f"expected a URL of MariaDB, MySQL or SQLite, not of {backend}")
 
 
@@ -79,17 +84,17 @@ def _sqlite(url: URL, sync: str) -> Engine:
     return engine
 
 
-def _mysql(url: URL) -> Engine:
+def _mysql(url: URL, answer_within: float) -> Engine:
     arguments: dict[str, Any] = {}
     if url.get_driver_name() == "pymysql":
         arguments = {
             "charset": "utf8mb4",
             "connect_timeout": 5,
-            "read_timeout": 20,
-            "write_timeout": 20,
+            "read_timeout": answer_within,
+            "write_timeout": answer_within,
             # A value that does not fit is an error, never cut; a lock is waited for shorter than a reply.
             "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'), "
-            "SESSION innodb_lock_wait_timeout = 10",
+            f"SESSION innodb_lock_wait_timeout = {max(1, min(10, int(answer_within / 2)))}",
         }
     # READ COMMITTED: rows that are not there are not locked, and a repeat sees what another consumer committed.
     return _create(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 
@@ -23,6 +24,9 @@ SCRIPTS = Path(__file__).with_name("migrations")
 
 #: SQLite's application_id of our files ("IMcb"): whose file is this?
 APPLICATION_ID = 0x494D6362
+
+# Seconds in which another process that changes the schema must be done; shorter than an answer of the server may take.
+_SCHEMA_LOCK = 15
 
 # Checking a larger file page by page would hold up the start.
 _CHECK_BYTES = 64 * 1024 * 1024
@@ -71,15 +75,21 @@ def ensure_schema(engine: Engine, upgrade: bool = False, scripts: Path = SCRIPTS
         _make_wal(engine)
     with translated(), engine.connect() as connection:
         connection = connection.execution_options(**{WRITES: True})
-        with connection.begin():
-            if not sqlite:
-                # Two processes that start on an empty database: one creates, the other finds.
-                connection.execute(text("SELECT GET_LOCK('imconnect_schema', 60)"))
-            try:
-                bring(connection, scripts, sqlite or upgrade)
-            finally:
-                if not sqlite:
-                    connection.execute(text("SELECT RELEASE_LOCK('imconnect_schema')"))
+        with connection.begin(), nullcontext() if sqlite else _alone(connection):
+            bring(connection, scripts, sqlite or upgrade)
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Two processes that start on an empty database: one creates, the other finds. On SQLite the write lock does it."""
+    connection.execute(text(f"SET SESSION lock_wait_timeout = {_SCHEMA_LOCK}"))
+    if connection.execute(text(f"SELECT GET_LOCK('imconnect_schema', {_SCHEMA_LOCK})")).scalar_one() != 1:
+        raise Unavailable("database: another process is changing its schema")
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.execute(text("SELECT RELEASE_LOCK('imconnect_schema')"))
 
 
 def bring(connection: Connection, scripts: Path, automatic: bool) -> None:
@@ -90,6 +100,8 @@ def bring(connection: Connection, scripts: Path, automatic: bool) -> None:
     names = set(inspect(connection).get_table_names())
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     current = context.get_current_revision()
+    if current is None and VERSION_TABLE in names and connection.dialect.name != "sqlite":
+        names.difference_update(_drop_unfinished(connection, names & metadata.tables.keys()))
     step = plan(current, bool(names & metadata.tables.keys()), known, head, automatic)
     if step is Step.TOO_OLD:
         raise SchemaTooOld(
@@ -104,6 +116,16 @@ def bring(connection: Connection, scripts: Path, automatic: bool) -> None:
         _upgrade(connection, scripts)
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _drop_unfinished(connection: Connection, ours: Collection[str]) -> Collection[str]:
+    """A server does not undo CREATE TABLE: a creation that was killed leaves empty tables and no revision. They go,
+    unless there is a row in one of them, so that the next start needs no hand. -> those that are gone"""
+    if any(connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first() for name in ours):
+        return ()
+    for name in ours:
+        connection.execute(text(f"DROP TABLE {name}"))
+    return ours
 
 
 def _upgrade(connection: Connection, scripts: Path) -> None:

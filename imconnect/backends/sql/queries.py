@@ -49,6 +49,14 @@ def find(msg_id: int) -> Rows:
     return select(*message.c).where(message.c.msg_id == msg_id)
 
 
+def states(user: int, client_msg_ids: Collection[str]) -> Rows:
+    """What became of what this user sent under these clientMsgIds."""
+    columns = message.c
+    return select(
+        columns.msg_id, columns.client_msg_id, columns.to_id, columns.msg_status, columns.withdraw_flag
+    ).where(columns.from_id == user, columns.client_msg_id.in_(client_msg_ids))
+
+
 def notices(user: int, since: int, limit: int) -> Rows:
     """The newest withdrawals to tell this user of, the newest first."""
     return (
