@@ -63,6 +63,16 @@ class Stored(NamedTuple):
     withdrawn: bool
 
 
+class MessageState(NamedTuple):
+    """What became of a message that somebody asks about by its clientMsgId (MSG_STATE)."""
+
+    client_msg_id: bytes
+    #: 0 where nobody knows the message.
+    msg_id: int
+    #: 0 unknown, 1 stored (offline or not), 3 delivered, 4 read, 5 withdrawn: it only climbs.
+    state: int
+
+
 class Overdue(NamedTuple):
     """A message that has been owed to a user for a while."""
 
@@ -72,11 +82,12 @@ class Overdue(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """Tells the original sender that the receiver has (3) or has read (4) a message."""
+    """Tells the original sender that business has stored (1), or that the receiver has (3) or has read (4) a message."""
 
     msg_id: int
     client_msg_id: bytes
     sender: int
+    #: 0 where who tells it does not know: the Java im-business never says.
     receiver: int
     status: int
 

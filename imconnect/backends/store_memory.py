@@ -82,6 +82,14 @@ class MemoryPendingStore:
         row = self._store.tables.messages.get(msg_id)
         return None if row is None else row.as_stored()
 
+    def states(self, user: int, client_msg_ids: Collection[bytes]) -> Deferred[Sequence[Stored]]:
+        return self._answer(lambda: self._states(user, client_msg_ids))
+
+    def _states(self, user: int, client_msg_ids: Collection[bytes]) -> Sequence[Stored]:
+        tables = self._store.tables
+        ids = (tables.sends.get((user, each)) for each in set(client_msg_ids))
+        return [tables.messages[msg_id].as_stored() for msg_id in ids if msg_id is not None]
+
     def notices(self, user: int, since: int, limit: int) -> Deferred[Sequence[Withdrawal]]:
         return self._answer(lambda: self._notices(user, since, limit))
 

@@ -17,6 +17,7 @@ from imconnect.backends.sql.keys import pieces
 from imconnect.backends.sql.unit import SqlUnit, message_of
 from imconnect.backends.sql.writes import Writes
 from imconnect.model import Overdue, Owed, Stored, Withdrawal
+from imconnect.wire.ids import uuid_bytes, uuid_text
 
 
 class SqlStore:
@@ -53,6 +54,9 @@ class SqlPendingStore:
     def find(self, msg_id: int) -> Deferred[Stored | None]:
         return self._pool.run(self._find, msg_id)
 
+    def states(self, user: int, client_msg_ids: Collection[bytes]) -> Deferred[Sequence[Stored]]:
+        return self._pool.run(self._states, user, client_msg_ids)
+
     def notices(self, user: int, since: int, limit: int) -> Deferred[Sequence[Withdrawal]]:
         return self._pool.run(self._notices, user, since, limit)
 
@@ -82,6 +86,14 @@ class SqlPendingStore:
     def _find(self, msg_id: int) -> Stored | None:
         rows = self._read(queries.find(msg_id))
         return message_of(rows[0]).as_stored() if rows else None
+
+    def _states(self, user: int, client_msg_ids: Collection[bytes]) -> list[Stored]:
+        wanted = {uuid_text(each) for each in client_msg_ids}
+        return [
+            Stored(row.msg_id, uuid_bytes(row.client_msg_id), user, row.to_id, row.msg_status, bool(row.withdraw_flag))
+            for some in pieces(wanted)
+            for row in self._read(queries.states(user, some))
+        ]
 
     def _notices(self, user: int, since: int, limit: int) -> list[Withdrawal]:
         rows = self._read(queries.notices(user, since, limit))

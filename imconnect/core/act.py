@@ -91,7 +91,7 @@ class Act:
                 self._metrics.sends_duplicate += 1
         if refused and (original is not None or outcome.deliveries):
             self._metrics.sends_refused["unavailable"] += 1
-        payload = outcome.refusal if refused else outcome.reply
+        payload = outcome.refusal if refused else outcome.late() if outcome.late else outcome.reply
         if payload:
             self._hub.say(session, payload)
 

@@ -11,7 +11,7 @@ from imconnect.core.resend import Resend
 from imconnect.core.session import Session
 from imconnect.core.settings import Settings
 from imconnect.errors import CommandError
-from imconnect.model import Message, Stored
+from imconnect.model import Message
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.ids import Snowflake
 from imconnect.wire.requests import Request
@@ -52,9 +52,9 @@ class Context:
         self.room_for_ends = room_for_ends
 
 
-#: A handler: the request and what the store said of its message (NotAsked at first) -> Outcome, or None where there is
-#: nothing to do. Raises CommandError (answered), Disconnect (closed) or AskStore (decided again with the answer).
-Handler = Callable[[Context, Session, Any, "Stored | type[NotAsked] | None"], Outcome | None]
+#: A handler: the request and what the store said (NotAsked at first; what, says the question) -> Outcome, or None where
+#: there is nothing to do. Raises CommandError (answered), Disconnect (closed) or AskStore (decided again with the answer).
+Handler = Callable[[Context, Session, Any, Any], Outcome | None]
 Handlers = Mapping[type, Handler]
 #: How a refusal of this request looks on the wire; empty where it has none.
 Refuse = Callable[[Session, Request, CommandError], bytes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -14,7 +15,6 @@ from imconnect.core.outcome import AskStore, Outcome
 from imconnect.core.ports import PendingStore
 from imconnect.core.session import Session, Stage
 from imconnect.errors import CommandError, Disconnect, Unavailable
-from imconnect.model import Stored
 from imconnect.wire.codec import decode
 from imconnect.wire.requests import Ack, KeepAlive, Request, Send
 
@@ -75,11 +75,11 @@ class Dispatch:
             session.paused = True
             session.link.pause()
 
-    def _decide(self, session: Session, request: Request, stored: Stored | type[NotAsked] | None) -> None:
+    def _decide(self, session: Session, request: Request, stored: Any) -> None:
         try:
             outcome = self._handlers[type(request)](self._context, session, request, stored)
         except AskStore as question:
-            self._ask(session, request, question.msg_id)
+            self._ask(session, request, question)
             return
         if outcome is not None:
             self._queue(session, outcome)
@@ -97,18 +97,18 @@ class Dispatch:
         if reply:
             self._queue(session, Outcome(reply=reply))
 
-    def _ask(self, session: Session, request: Request, msg_id: int) -> None:
+    def _ask(self, session: Session, request: Request, question: AskStore) -> None:
         if not session.may_look_up(self._clock.seconds(), self._settings.lookups_per_second):
             if type(request) is Ack:
                 self._context.metrics.acks_ignored["lookups"] += 1
                 return
             raise CommandError(429, "too many unknown messages", "flood")
         session.pending += 1
-        self._background.run(self._decide_with_store(session, request, msg_id), "look-up")
+        self._background.run(self._decide_with_store(session, request, question), "look-up")
 
-    async def _decide_with_store(self, session: Session, request: Request, msg_id: int) -> None:
+    async def _decide_with_store(self, session: Session, request: Request, question: AskStore) -> None:
         try:
-            stored = await within(self._store.find(msg_id), self._settings.backfill_timeout, self._clock)
+            stored = await within(question.ask(self._store), self._settings.backfill_timeout, self._clock)
         except Unavailable:
             stored = None
         except CancelledError:

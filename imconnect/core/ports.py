@@ -135,6 +135,9 @@ class PendingStore(Protocol):
     def find(self, msg_id: int) -> Deferred[Stored | None]:
         """One message, or None where the store does not know it."""
 
+    def states(self, user: int, client_msg_ids: Collection[bytes]) -> Deferred[Sequence[Stored]]:
+        """What the store has of what this user sent under these clientMsgIds, in no order."""
+
     def notices(self, user: int, since: int, limit: int) -> Deferred[Sequence[Withdrawal]]:
         """Withdrawals this user is to be told of at login: not older than `since`, the newest `limit`, oldest first."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imconnect.core.session import Session
 from imconnect.errors import CommandError
 from imconnect.wire.codec import encode_reply, encode_send_refusal, encode_withdraw_reply
-from imconnect.wire.requests import Command, KeepAlive, Malformed, MsgIds, Request, Send, Unknown, Withdraw
+from imconnect.wire.requests import Command, KeepAlive, Malformed, MsgIds, Request, Send, StateQuery, Unknown, Withdraw
 
 
 def refuse(session: Session, request: Request, error: CommandError) -> bytes:
@@ -16,6 +16,8 @@ def refuse(session: Session, request: Request, error: CommandError) -> bytes:
         return encode_withdraw_reply(request.msg_id, request.client_msg_id, False, error.code, error.message, 0)
     if isinstance(request, MsgIds):
         return encode_reply(Command.PUSH_BATCH_MSG_IDS, error.code, error.message)
+    if isinstance(request, StateQuery):
+        return encode_reply(Command.MSG_STATE, error.code, error.message)
     if isinstance(request, KeepAlive):
         return b""
     if isinstance(request, Unknown):
@@ -33,4 +35,6 @@ def _malformed(session: Session, request: Malformed, error: CommandError) -> byt
         return encode_withdraw_reply(0, b"", False, error.code, error.message, 0)
     if request.command == Command.GET_BATCH_MSG_IDS:
         return encode_reply(Command.PUSH_BATCH_MSG_IDS, error.code, error.message)
+    if request.command == Command.MSG_STATE_QUERY:
+        return encode_reply(Command.MSG_STATE, error.code, error.message)
     return encode_reply(request.command, error.code, error.message)

@@ -6,13 +6,15 @@ since 0 means success in one and failure in the other.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 
 from imconnect.errors import DecodeError
+from imconnect.model import MessageState
 from imconnect.wire import im_pb2
-from imconnect.wire.fields import blob, fixed, number
+from imconnect.wire.fields import blob, fixed, number, varint
 from imconnect.wire.requests import Command
 
 
@@ -81,6 +83,13 @@ class IdsReply(NamedTuple):
     code: int
 
 
+class StatesReply(NamedTuple):
+    """What became of messages of ours, in the order in which we asked."""
+
+    states: tuple[MessageState, ...]
+    code: int
+
+
 class Other(NamedTuple):
     """An answer with nothing but a code, or of a type that this client does not read."""
 
@@ -89,7 +98,7 @@ class Other(NamedTuple):
     msg: str
 
 
-Response = Pushed | SendReply | ReceiptReply | WithdrawNotice | WithdrawReply | IdsReply | Other
+Response = Pushed | SendReply | ReceiptReply | WithdrawNotice | WithdrawReply | IdsReply | StatesReply | Other
 
 _SEND_STATUSES = (1, -1)
 
@@ -132,6 +141,11 @@ def encode_withdraw_send(msg_id: int, client_msg_id: bytes, time: int) -> bytes:
 def encode_get_msg_ids(user: int = 0) -> bytes:
     """GET_BATCH_MSG_IDS; the server takes the user from the session."""
     return _request(Command.GET_BATCH_MSG_IDS, fixed(b"\x09", user))
+
+
+def encode_state_query(client_msg_ids: Iterable[bytes]) -> bytes:
+    """MSG_STATE_QUERY: what became of these messages that we sent; 1 to 100 of them."""
+    return _request(Command.MSG_STATE_QUERY, b"".join(b"\x0a" + varint(len(each)) + each for each in client_msg_ids))
 
 
 def decode_response(data: bytes) -> Response:
@@ -178,6 +192,11 @@ def _ids(payload: bytes, outer: im_pb2.ImProtoResponse) -> Response:
     return IdsReply(tuple(im_pb2.BatchMsgIdsPush.FromString(payload).msgIds), outer.code)
 
 
+def _states(payload: bytes, outer: im_pb2.ImProtoResponse) -> Response:
+    rows = im_pb2.MsgState.FromString(payload).rows
+    return StatesReply(tuple(MessageState(row.clientMsgId, row.msgId, row.state) for row in rows), outer.code)
+
+
 def _from(message: im_pb2.C2CMsgPush | im_pb2.C2CAckReq | im_pb2.C2CWithdrawReq) -> int:
     sender: int = getattr(message, "from")  # a keyword of Python: no other spelling
     return sender
@@ -189,4 +208,5 @@ _READERS = {
     Command.C2C_WITHDRAW.value: _withdrawn,
     Command.WITHDRAW_MSG_RESPONSE.value: _withdraw_answer,
     Command.PUSH_BATCH_MSG_IDS.value: _ids,
+    Command.MSG_STATE.value: _states,
 }

@@ -9,16 +9,27 @@ again and again never gives the memory of the earlier parses back.)
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 
 from google.protobuf.message import DecodeError as ProtobufError
 
 from imconnect.errors import DecodeError
-from imconnect.model import Message, Receipt, Status, Withdrawal
+from imconnect.model import Message, MessageState, Receipt, Status, Withdrawal
 from imconnect.wire import im_pb2
 from imconnect.wire.fields import blob, fixed, number, varint
-from imconnect.wire.requests import Ack, Command, KeepAlive, Malformed, MsgIds, Request, Send, Unknown, Withdraw
+from imconnect.wire.requests import (
+    Ack,
+    Command,
+    KeepAlive,
+    Malformed,
+    MsgIds,
+    Request,
+    Send,
+    StateQuery,
+    Unknown,
+    Withdraw,
+)
 
 _KEEP_ALIVE = KeepAlive()
 _MSG_IDS = MsgIds()
@@ -123,6 +134,8 @@ def _decode_any(data: bytes) -> Request:
         if command == Command.GET_BATCH_MSG_IDS:
             im_pb2.GetBatchMsgIdsReq.FromString(payload)
             return _MSG_IDS
+        if command == Command.MSG_STATE_QUERY:
+            return StateQuery(tuple(im_pb2.MsgStateQuery.FromString(payload).clientMsgIds))
     except ProtobufError:
         return Malformed(command)
     return Unknown(command)
@@ -209,3 +222,13 @@ def encode_msg_ids(ids: Sequence[int], code: int) -> bytes:
     """Fresh message ids (type 6)."""
     payload = blob(b"\x0a", Struct(f"<{len(ids)}Q").pack(*ids))
     return _response(b"\x08\x06", payload, code)
+
+
+def encode_states(states: Iterable[MessageState], code: int) -> bytes:
+    """What became of somebody's own messages (type 21)."""
+    rows = (
+        blob(b"\x0a", state.client_msg_id) + fixed(b"\x11", state.msg_id) + number(b"\x18", state.state)
+        for state in states
+    )
+    # A row of nothing but defaults is a row all the same.
+    return _response(b"\x08\x15", b"".join(b"\x0a" + varint(len(row)) + row for row in rows), code)

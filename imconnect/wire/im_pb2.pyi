@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -29,6 +29,8 @@ class MsgType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MSG_WITHDRAW_NOTIFICATION: _ClassVar[MsgType]
     SERVER_ACK: _ClassVar[MsgType]
     HEARTBEAT: _ClassVar[MsgType]
+    MSG_STATE_QUERY: _ClassVar[MsgType]
+    MSG_STATE: _ClassVar[MsgType]
 MSG_TYPE_UNKNOWN: MsgType
 C2C_SEND: MsgType
 C2C_ACK: MsgType
@@ -49,6 +51,8 @@ MSG_DELIVERY_NOTIFICATION: MsgType
 MSG_WITHDRAW_NOTIFICATION: MsgType
 SERVER_ACK: MsgType
 HEARTBEAT: MsgType
+MSG_STATE_QUERY: MsgType
+MSG_STATE: MsgType
 
 class ImProtoRequest(_message.Message):
     __slots__ = ("type", "payload")
@@ -137,6 +141,28 @@ class BatchMsgIdsPush(_message.Message):
     MSGIDS_FIELD_NUMBER: _ClassVar[int]
     msgIds: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, msgIds: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class MsgStateQuery(_message.Message):
+    __slots__ = ("clientMsgIds",)
+    CLIENTMSGIDS_FIELD_NUMBER: _ClassVar[int]
+    clientMsgIds: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, clientMsgIds: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class MsgState(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[MsgStateRow]
+    def __init__(self, rows: _Optional[_Iterable[_Union[MsgStateRow, _Mapping]]] = ...) -> None: ...
+
+class MsgStateRow(_message.Message):
+    __slots__ = ("clientMsgId", "msgId", "state")
+    CLIENTMSGID_FIELD_NUMBER: _ClassVar[int]
+    MSGID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    clientMsgId: bytes
+    msgId: int
+    state: int
+    def __init__(self, clientMsgId: _Optional[bytes] = ..., msgId: _Optional[int] = ..., state: _Optional[int] = ...) -> None: ...
 
 class FriendRequestPush(_message.Message):
     __slots__ = ("toUserId", "requestId", "fromUserId", "fromUserName", "fromUserAvatar", "requestMessage", "status", "createTime", "pushTitle", "pushContent")

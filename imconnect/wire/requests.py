@@ -17,6 +17,8 @@ class Command(IntEnum):
     PUSH_BATCH_MSG_IDS = 6
     WITHDRAW_MSG_SEND = 14
     WITHDRAW_MSG_RESPONSE = 15
+    MSG_STATE_QUERY = 20
+    MSG_STATE = 21
 
 
 class KeepAlive(NamedTuple):
@@ -58,6 +60,12 @@ class MsgIds(NamedTuple):
     """GET_BATCH_MSG_IDS; whose ids they are is the session's business."""
 
 
+class StateQuery(NamedTuple):
+    """MSG_STATE_QUERY: what became of these messages of the session's user. Not validated."""
+
+    client_msg_ids: tuple[bytes, ...]
+
+
 class Malformed(NamedTuple):
     """The outer message is fine, its payload is not what the type promises."""
 
@@ -70,4 +78,4 @@ class Unknown(NamedTuple):
     command: int
 
 
-Request = KeepAlive | Send | Ack | Withdraw | MsgIds | Malformed | Unknown
+Request = KeepAlive | Send | Ack | Withdraw | MsgIds | StateQuery | Malformed | Unknown

@@ -162,6 +162,7 @@ class IndexTests(TestCase):
             "overdue": queries.overdue([1, 2], 3, 4),
             "find": queries.find(1),
             "notices": queries.notices(1, 2, 3),
+            "states": queries.states(1, ["a", "b"]),
             "messages": queries.messages([1, 2]),
             "early_of": queries.early_of([1, 2]),
             "early_counts": queries.early_counts([1, 2]),

@@ -104,6 +104,31 @@ class PendingStoreContract(_Base):
         self.assertEqual(self.successResultOf(find(8)), Stored(8, client_id(8), ANN, BEN, 1, True))
         self.assertIsNone(self.successResultOf(find(9)))
 
+    def test_states(self) -> None:
+        """What a user sent under these clientMsgIds: his own only, whatever became of it."""
+        self.apply(sent(1), sent(2), ack(2, 4), sent(3), withdraw(3), offlined(4), sent(5))
+        asked = [client_id(msg_id) for msg_id in (1, 2, 3, 4, 6)]
+        found = self.successResultOf(self.pending.states(ANN, asked))
+        self.assertEqual(
+            sorted(found),
+            [
+                Stored(1, client_id(1), ANN, BEN, 1, False),
+                Stored(2, client_id(2), ANN, BEN, 4, False),
+                Stored(3, client_id(3), ANN, BEN, 1, True),
+                Stored(4, client_id(4), ANN, BEN, 2, False),
+            ],
+        )
+        self.assertEqual(list(self.successResultOf(self.pending.states(BEN, asked))), [])
+        self.assertEqual(list(self.successResultOf(self.pending.states(ANN, []))), [])
+        once = self.successResultOf(self.pending.states(ANN, [client_id(1)] * 3))
+        self.assertEqual([row.msg_id for row in once], [1])
+
+    def test_states_of_many(self) -> None:
+        """More clientMsgIds than one statement takes."""
+        self.apply(*(sent(i) for i in range(1, 702)))
+        found = self.successResultOf(self.pending.states(ANN, [client_id(i) for i in range(1, 1000)]))
+        self.assertEqual(sorted(row.msg_id for row in found), list(range(1, 702)))
+
     def test_notices(self) -> None:
         """Not older than asked for, the newest few, the oldest of them first."""
         for msg_id in (7, 6, 9, 8):

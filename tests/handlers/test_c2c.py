@@ -124,7 +124,7 @@ class OtherRequestTests(TestCase):
 
     def test_unknown_type(self) -> None:
         """Answered with the same type and 404; also those of the contract that nobody serves, and negative ones."""
-        for command in (5, 6, 7, 13, 15, 16, 20, 99, 2**31 - 1, -1):
+        for command in (5, 6, 7, 13, 15, 16, 19, 21, 99, 2**31 - 1, -1):
             answer = self.answer(request(command, b"whatever"))
             assert isinstance(answer, Other)
             self.assertEqual((answer.type, answer.code), (command, 404))

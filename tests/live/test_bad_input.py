@@ -96,16 +96,16 @@ class FrameTests(LiveTestCase):
         gateway = await self.shared()
         raw = await self.raw(gateway, 1301)
         raw.send(b"")
-        for command in (7, 13, 16, 20, 99):
+        for command in (7, 13, 16, 19, 99):
             raw.send(b"\x08" + bytes([command]) + b"\x12\x01x")
-        for command in (1, 2, 3, 4, 14):
+        for command in (1, 2, 3, 4, 14, 20):
             raw.send(b"\x08" + bytes([command]) + b"\x12\x02\x0a\x7f")
-        await raw.wait_for(lambda: len(raw.responses) >= 10, "ten answers")
+        await raw.wait_for(lambda: len(raw.responses) >= 11, "eleven answers")
         self.assertEqual(
-            [(other.type, other.code) for other in raw.of(Other)[:5]], [(type_, 404) for type_ in (7, 13, 16, 20, 99)]
+            [(other.type, other.code) for other in raw.of(Other)[:5]], [(type_, 404) for type_ in (7, 13, 16, 19, 99)]
         )
         self.assertEqual({getattr(r, "code", 0) for r in raw.responses[5:]}, {400})
-        self.assertEqual(len(raw.responses), 10)
+        self.assertEqual(len(raw.responses), 11)
         self.assertFalse(raw.gone)
 
     async def test_ids_that_are_none(self) -> None:

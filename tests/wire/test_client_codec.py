@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imconnect.errors import DecodeError
-from imconnect.model import Message, Receipt, Withdrawal
+from imconnect.model import Message, MessageState, Receipt, Withdrawal
 from imconnect.wire import client_codec, codec
 from imconnect.wire.client_codec import (
     IdsReply,
@@ -12,11 +12,12 @@ from imconnect.wire.client_codec import (
     Pushed,
     ReceiptReply,
     SendReply,
+    StatesReply,
     WithdrawNotice,
     WithdrawReply,
     decode_response,
 )
-from imconnect.wire.requests import Ack, MsgIds, Send, Withdraw
+from imconnect.wire.requests import Ack, MsgIds, Send, StateQuery, Withdraw
 from tests.support import TestCase
 from tests.wire.strategies import EXAMPLES, client_msg_id, content, damaged, int32, msg, u64
 
@@ -36,6 +37,7 @@ class RequestTests(TestCase):
         self.assertEqual(codec.decode(client_codec.encode_withdraw(to, time)), Withdraw(3, to, b"", time))
         self.assertEqual(codec.decode(client_codec.encode_withdraw_send(to, cid, time)), Withdraw(14, to, cid, 0))
         self.assertEqual(codec.decode(client_codec.encode_get_msg_ids(to)), MsgIds())
+        self.assertEqual(codec.decode(client_codec.encode_state_query([cid, CID])), StateQuery((cid, CID)))
 
 
 class ResponseTests(TestCase):
@@ -94,10 +96,17 @@ class ResponseTests(TestCase):
         """Batches of ids."""
         self.assertEqual(decode_response(codec.encode_msg_ids(ids, code)), IdsReply(tuple(ids), code))
 
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(st.lists(st.builds(MessageState, client_msg_id, u64, int32), min_size=1, max_size=30), int32)
+    def test_states_round_trip(self, states: list[MessageState], code: int) -> None:
+        """What became of messages."""
+        self.assertEqual(decode_response(codec.encode_states(states, code)), StatesReply(tuple(states), code))
+
     @settings(max_examples=2 * EXAMPLES, deadline=None)
     @given(
         st.one_of(
             st.binary(),
+            damaged(st.builds(codec.encode_states, st.lists(st.builds(MessageState, client_msg_id, u64, int32)), int32)),
             damaged(st.builds(codec.encode_withdraw_reply, u64, client_msg_id, st.booleans(), int32, msg, u64)),
         )
     )

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imconnect.errors import DecodeError
-from imconnect.model import Message, Receipt, Withdrawal
+from imconnect.model import Message, MessageState, Receipt, Withdrawal
 from imconnect.wire import client_codec, codec, im_pb2
-from imconnect.wire.requests import Ack, KeepAlive, Malformed, MsgIds, Request, Send, Unknown, Withdraw
+from imconnect.wire.requests import Ack, KeepAlive, Malformed, MsgIds, Request, Send, StateQuery, Unknown, Withdraw
 from tests.support import TestCase
 from tests.wire.strategies import EXAMPLES, client_msg_id, content, damaged, int32, msg, u64
 
@@ -51,6 +51,8 @@ def reference(data: bytes) -> Request:
         if outer.type == 14:
             taken_back = im_pb2.WithdrawMsgSend.FromString(outer.payload)
             return Withdraw(14, taken_back.msgId, taken_back.clientMsgId, 0)
+        if outer.type == 20:
+            return StateQuery(tuple(im_pb2.MsgStateQuery.FromString(outer.payload).clientMsgIds))
     except ProtobufError:
         return Malformed(outer.type)
     return Unknown(outer.type)
@@ -70,6 +72,7 @@ ordinary = st.one_of(
     st.builds(client_codec.encode_withdraw, u64, u64),
     st.builds(client_codec.encode_withdraw_send, u64, client_msg_id, u64),
     st.builds(client_codec.encode_get_msg_ids, u64),
+    st.builds(client_codec.encode_state_query, st.lists(client_msg_id, max_size=5)),
 )
 CID = bytes(range(1, 17))
 ORDINARY = (
@@ -131,7 +134,7 @@ class DecodeTests(TestCase):
 
     def test_inner_garbage(self) -> None:
         """A payload that does not parse is the request's fault, not the connection's."""
-        for command in (1, 2, 3, 4, 14):
+        for command in (1, 2, 3, 4, 14, 20):
             self.assertEqual(codec.decode(request(command, b"\x0a\x7f")), Malformed(command))
         self.assertEqual(codec.decode(request(19, b"\x0a\x7f")), Unknown(19))
 
@@ -234,3 +237,11 @@ class EncodeTests(TestCase):
         payload = im_pb2.BatchMsgIdsPush(msgIds=ids).SerializeToString()
         self.assertEqual(codec.encode_msg_ids(ids, code), response(6, payload, code))
         self.assertEqual(codec.encode_reply(command, code, text), response(command, b"", code, text))
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(st.lists(st.builds(MessageState, client_msg_id, u64, int32), max_size=10), int32)
+    def test_states(self, states: list[MessageState], code: int) -> None:
+        """Rows of states, also those in which nothing is set."""
+        rows = [im_pb2.MsgStateRow(clientMsgId=cid, msgId=msg_id, state=state) for cid, msg_id, state in states]
+        payload = im_pb2.MsgState(rows=rows).SerializeToString()
+        self.assertEqual(codec.encode_states(states, code), response(21, payload, code))

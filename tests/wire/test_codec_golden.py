@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from imconnect.model import Message, Receipt, Withdrawal
+from imconnect.model import Message, MessageState, Receipt, Withdrawal
 from imconnect.wire import client_codec, codec
-from imconnect.wire.requests import Ack, KeepAlive, MsgIds, Send, Unknown, Withdraw
+from imconnect.wire.requests import Ack, KeepAlive, MsgIds, Send, StateQuery, Unknown, Withdraw
 from tests.support import TestCase
 
 UUID = "00112233445566778899aabbccddeeff"
@@ -83,6 +83,12 @@ class ServerFrameTests(TestCase):
         frame = codec.encode_msg_ids([1, MSG_ID], 0)
         self.same(frame, "0806", "1212", "0a10", "0100000000000000", MSG_ID_HEX)
 
+    def test_states(self) -> None:
+        """Type 21, a row per clientMsgId; what nobody knows has neither msgId nor state."""
+        states = [MessageState(CLIENT_MSG_ID, MSG_ID, 3), MessageState(b"\x07", 0, 0)]
+        row = "0a1d" + "0a10" + UUID + "11" + MSG_ID_HEX + "1803"
+        self.same(codec.encode_states(states, 0), "0815", "1224", row, "0a03" + "0a0107")
+
     def test_reply(self) -> None:
         """Only a type and a code, perhaps words; a type below 0 takes ten bytes."""
         self.same(codec.encode_reply(9, 404), "0809", "189403")
@@ -128,6 +134,12 @@ class ClientFrameTests(TestCase):
         self.assertEqual(client_codec.encode_get_msg_ids(SENDER).hex(), frame)
         for data in ("0804", frame):
             self.assertEqual(codec.decode(bytes.fromhex(data)), MsgIds())
+
+    def test_state_query(self) -> None:
+        """MSG_STATE_QUERY: clientMsgIds, as many as there are."""
+        frame = "08141215" + "0a10" + UUID + "0a0107"
+        self.assertEqual(client_codec.encode_state_query([CLIENT_MSG_ID, b"\x07"]).hex(), frame)
+        self.assertEqual(codec.decode(bytes.fromhex(frame)), StateQuery((CLIENT_MSG_ID, b"\x07")))
 
     def test_keep_alive_and_unknown(self) -> None:
         """Nothing at all is a keep-alive; types that only a server sends are unknown like those of nobody."""

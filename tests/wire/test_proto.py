@@ -77,3 +77,5 @@ class GeneratedModuleTests(TestCase):
         names = ["msgId", "clientMsgId", "success", "message", "timestamp"]
         self.assertEqual(fields("WithdrawMsgResponse"), list(zip(names, range(1, 6), strict=True)))
         self.assertEqual(im_pb2.MsgType.Value("HEARTBEAT"), 19)
+        self.assertEqual((im_pb2.MsgType.Value("MSG_STATE_QUERY"), im_pb2.MsgType.Value("MSG_STATE")), (20, 21))
+        self.assertEqual(fields("MsgStateRow"), [("clientMsgId", 1), ("msgId", 2), ("state", 3)])
