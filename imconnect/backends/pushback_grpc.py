@@ -1,6 +1,7 @@
 """What business has to tell people, told to every gateway over gRPC (`wire/gateway.proto`). Best effort.
 
 A gateway that is away costs nothing but a count: what its people are owed lies in the database, and its watch finds it.
+Only that a message is stored (profile xzll) is told again: nothing else would ever tell its sender.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from imconnect.model import Applied
+from imconnect.model import Applied, Receipt, Status
 from imconnect.wire.gateway_codec import (
     HELLO,
     SERVICE,
@@ -32,6 +33,8 @@ DEADLINE = 1.0  # seconds per call
 EVERY = 10.0  # seconds between two looks whether a gateway that nothing was to be told is there
 #: Things to tell that wait for one gateway while a call to it is under way; the rest is dropped and counted.
 WAITING = 5000
+#: Seconds until a gateway that did not take them is told again which messages are stored, where nothing else is told.
+AGAIN = 1.0
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -45,6 +48,8 @@ _OPTIONS = (
 )
 #: Only these say something that does not differ from call to call.
 _TELLING = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+#: After these the same call may succeed later.
+_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "RESOURCE_EXHAUSTED")
 _NOTHING = Applied()
 
 
@@ -96,7 +101,7 @@ class GrpcPushback:
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Receipts, withdrawals and hints that were not told because too many waited, by address."""
+        """Receipts, withdrawals and hints that are not told because too many wait, or we stop, by address."""
         return {gateway.address: gateway.dropped for gateway in self._gateways}
 
 
@@ -113,6 +118,8 @@ class _Gateway:
         self._calls: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._under_way = False
         self._waiting = _NOTHING
+        #: What is being told, and of what it did not take what it is told again.
+        self._telling, self._again = _NOTHING, _NOTHING
         self._timer: IDelayedCall | None = None
         self._known = False  # it has answered before
         self._stopped: Deferred[None] | None = None
@@ -126,7 +133,7 @@ class _Gateway:
         if self._channel is None or self._stopped is not None:
             self.dropped += _count(applied)
         elif not self._under_way:
-            self._call(TELL, encode_applied(applied))
+            self._tell(applied)
         elif _count(self._waiting) + _count(applied) <= WAITING:
             self._waiting = _joined(self._waiting, applied)
         else:
@@ -150,6 +157,10 @@ class _Gateway:
     def _hello(self) -> None:
         self._call(HELLO, self._greeting)
 
+    def _tell(self, applied: Applied) -> None:
+        self._telling, self._again = _joined(self._again, applied), _NOTHING
+        self._call(TELL, encode_applied(self._telling))
+
     def _call(self, name: str, request: bytes) -> None:
         self._under_way = True
         if self._timer is not None and self._timer.active():
@@ -166,15 +177,26 @@ class _Gateway:
         else:
             self.failed += name == TELL
             self._in_trouble(outcome)
+            if outcome in _PASSING:
+                self._keep(self._telling.receipts)
+        self._telling = _NOTHING
         if self._channel is None:
             return
         waiting, self._waiting = self._waiting, _NOTHING
         if waiting != _NOTHING:
-            self._call(TELL, encode_applied(waiting))
+            self._tell(waiting)
         elif self._stopped is not None:
             self._close()
+        elif self._again != _NOTHING:
+            self._timer = self._reactor.callLater(AGAIN, self._tell, _NOTHING)
         else:
             self._timer = self._reactor.callLater(EVERY, self._hello)
+
+    def _keep(self, receipts: Sequence[Receipt]) -> None:
+        """Of what was not taken, what will be told again: the oldest, as many as may wait."""
+        stored = tuple(receipt for receipt in receipts if receipt.status == Status.STORED)
+        self._again = Applied(receipts=stored[:WAITING])
+        self.dropped += len(stored[WAITING:])
 
     def _answered(self, party: Party) -> None:
         if self.trouble or not self._known:
@@ -192,8 +214,8 @@ class _Gateway:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
-        self.dropped += _count(self._waiting)
-        self._waiting = _NOTHING
+        self.dropped += _count(self._waiting) + _count(self._again)
+        self._waiting = self._again = _NOTHING
         if self._stopped is not None and not self._stopped.called:
             self._stopped.callback(None)
 

@@ -49,6 +49,8 @@ class Terms:
     withdraw_window: int = 120_000
     #: Profile xzll: business tells every receipt, not only those that a gateway asks it to tell.
     always_tell: bool = False
+    #: Profile xzll: business tells senders that their messages are stored.
+    tell_stored: bool = False
 
 
 def flaw(event: Event) -> str:
@@ -84,7 +86,8 @@ class Rules:
         self._work = work
         self._terms = terms
         self._now = now
-        self._receipts: list[Receipt] = []
+        #: By message and status: the same is told once per batch.
+        self._receipts: dict[tuple[int, int], Receipt] = {}
         self._withdrawals: dict[int, Withdrawal] = {}
         self._hints: dict[int, None] = {}
         self.counts = Counts()
@@ -106,7 +109,7 @@ class Rules:
         self.counts.events += 1
 
     def applied(self) -> Applied:
-        return Applied(tuple(self._receipts), tuple(self._withdrawals.values()), tuple(self._hints))
+        return Applied(tuple(self._receipts.values()), tuple(self._withdrawals.values()), tuple(self._hints))
 
     def settle(self, rows: Iterable[EarlyRow]) -> None:
         """Apply kept events whose message is here after all."""
@@ -130,6 +133,7 @@ class Rules:
             if first is not None:
                 _require_same(first, message, "another message has this clientMsgId of this sender")
                 self.counts.late_duplicates += 1
+                self._tell_stored(first)
                 return
             row = self._insert(message, status)
         else:
@@ -138,8 +142,18 @@ class Rules:
             if status == Status.OFFLINE and row.msg_status == Status.STORED:
                 row.msg_status = Status.OFFLINE
                 self._work.changed(row)
+            self._tell_stored(row)
         if status == Status.OFFLINE and _is_owed(row):
             self._hints[row.to_id] = None
+
+    def _tell_stored(self, row: MessageRow) -> None:
+        """Also for a repeat: the first telling may have died with the process after its commit."""
+        if self._terms.tell_stored:
+            self._tell(row, Status.STORED)
+
+    def _tell(self, row: MessageRow, status: int) -> None:
+        receipt = Receipt(row.msg_id, row.client_msg_id, row.from_id, row.to_id, int(status))
+        self._receipts.setdefault((row.msg_id, receipt.status), receipt)
 
     def _insert(self, message: Message, status: Status) -> MessageRow:
         row = MessageRow(
@@ -156,6 +170,7 @@ class Rules:
         )
         self._work.insert(row)
         self.counts.messages += 1
+        self._tell_stored(row)  # before what its early ACKs tell
         for early in self._work.take_early(row.msg_id):
             self._settle(row, early)
         return row
@@ -185,7 +200,7 @@ class Rules:
         row.msg_status = int(status)
         self._work.changed(row)
         if by_business or self._terms.always_tell:
-            self._receipts.append(Receipt(row.msg_id, row.client_msg_id, row.from_id, row.to_id, int(status)))
+            self._tell(row, status)
 
     def _withdraw(self, event: Withdrawn) -> None:
         row = self._work.message(event.msg_id)

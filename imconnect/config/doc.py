@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import yaml
@@ -63,10 +64,13 @@ def _default(field: attrs.Attribute[Any]) -> str:
 def _values(field: attrs.Attribute[Any]) -> str:
     kinds = {bool: "true, false", int: "whole number", float: "number", str: "text"}
     limits = str(field.metadata["limits"]).replace("|", "\\|")
-    if get_origin(field.type) is Literal:
-        return "one of " + ", ".join(get_args(field.type))
-    kind = kinds.get(field.type, "list") if field.type else ""
-    return f"{kind}, {limits}" if limits and kind in ("whole number", "number") else limits or kind
+    type_, nothing = field.type, ""
+    if get_origin(type_) in (Union, UnionType):
+        (type_,), nothing = (each for each in get_args(type_) if each is not type(None)), ", or nothing"
+    if get_origin(type_) is Literal:
+        return "one of " + ", ".join(get_args(type_)) + nothing
+    kind = kinds.get(type_, "list") if type_ else ""
+    return (f"{kind}, {limits}" if limits and kind in ("whole number", "number") else limits or kind) + nothing
 
 
 def page() -> str:

@@ -18,10 +18,13 @@ HOST_PORT = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 
 
 def option(default: Any, doc: str, *, unit: str = "", check: Check | None = None, secret: bool = False) -> Any:
-    """A field of a section. `secret` values are masked in print-outs and never quoted in errors."""
+    """A field of a section. `secret` values are masked in print-outs and never quoted in errors.
+
+    Whoever declares a field that may be nothing (None) is not asked to check that.
+    """
 
     def validate(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        expected = check(value) if check else None
+        expected = check(value) if check and value is not None else None
         if expected:
             got = "" if secret else f", got {value!r}"
             raise ConfigError(attribute.name, f"expected {expected}{got}")
@@ -48,6 +51,11 @@ def _says(text: str, good: Callable[[Any], bool]) -> Check:
 def between(low: float, high: float) -> Check:
     """Both ends are allowed."""
     return _says(f"{low} to {high}", lambda value: low <= value <= high)
+
+
+def one_of(*values: int) -> Check:
+    """A few numbers."""
+    return _says(" or ".join(map(str, values)), lambda value: value in values)
 
 
 def at_least(low: float) -> Check:

@@ -20,6 +20,7 @@ from imconnect.config.keys import (
     at_least,
     between,
     each_above,
+    one_of,
     option,
     section,
 )
@@ -201,10 +202,50 @@ class Drain:
 
 
 @attrs.frozen(kw_only=True)
+class ProfileRows:
+    """What differs between the profiles, row by row; `config.profiles` has the values of both."""
+
+    event_types: Literal["names", "numbers"] | None = option(
+        None, "clusterEventType: C2C_SEND_MSG and the like (seed), or 10 and the like (xzll)"
+    )
+    create_time: bool | None = option(None, "whether the envelope has createTime: no (seed), yes (xzll)")
+    tags: bool | None = option(None, "whether events have TAGS: yes (seed), no (xzll)")
+    keys: bool | None = option(None, "whether events have KEYS, the msgId: yes (seed), no (xzll)")
+    offline_status: int | None = option(
+        None, "msgStatus of an OFFLINE event: 1 (seed), 2 (xzll)", check=one_of(1, 2)
+    )
+    queue_by: Literal["chat", "message"] | None = option(
+        None, "what shares a queue and so keeps its order: a chat (seed), or a message (xzll)"
+    )
+    success_code: int | None = option(None, "code of an answer that says yes: 0 (seed), 1 (xzll)", check=one_of(0, 1))
+    error_codes: Literal["seed", "xzll"] | None = option(
+        None, "codes of refusals: 400, 503 and the like (seed), or -1, -2 and 0 (xzll)"
+    )
+    id_epoch: int | None = option(
+        None, "ms since 1970 at which message ids begin: 1704067200000 (seed), 1288834974657 (xzll)", check=at_least(1)
+    )
+    server_ack: Literal["gateway", "business"] | None = option(
+        None, "who tells a sender that his message is stored: the gateway (seed), or business (xzll)"
+    )
+    client_ack: Literal["gateway", "business"] | None = option(
+        None, "who tells a sender that it was delivered or read: the gateway (seed), or business (xzll)"
+    )
+    offline_events: Literal["every", "java"] | None = option(
+        None, "OFFLINE at every turning offline (seed); or as Java: receiver absent, retries exhausted, restart (xzll)"
+    )
+    java_grpc: bool | None = option(
+        None, "whether the gRPC port also serves com.xzll.grpc.MessageService: no (seed), yes (xzll)"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """The whole tree, validated. `load` makes one; tests write `Config(limits=Limits(burst=5))`."""
 
-    profile: Literal["seed", "xzll"] = option("seed", "dialect of events and answers")
+    profile: Literal["seed", "xzll"] = option("seed", "dialect of events and answers (docs/profiles.md)")
+    profile_rows: ProfileRows = section(
+        ProfileRows, "what differs between the profiles; nothing: as the profile says (docs/profiles.md)"
+    )
     node: Node = section(Node, "this gateway among others")
     data_dir: str = option("./var", "folder of outbox.db, business.db and run files", check=NOT_EMPTY)
     server: Server = section(Server, "the WebSocket port")

@@ -26,7 +26,7 @@ from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.errors import Unavailable
 from imconnect.events.values import Offlined, Sent
-from imconnect.model import MAX_ID, Applied, Identity, Message
+from imconnect.model import MAX_ID, Applied, Identity, Message, Status
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_receipt, encode_withdrawal
 from imconnect.wire.ids import Snowflake, time_of
@@ -197,10 +197,14 @@ class Node:
         self.end(session, SLOW, "slow reader")
 
     def tell(self, applied: Applied) -> None:
-        """What business has to tell people (the port Pushback)."""
+        """What business has to tell people (the port Pushback). Every node is told everything: only what is about
+        people who are here counts."""
         for receipt in applied.receipts:
-            self.metrics.receipts[receipt.status] += 1
-            self.hub.tell(receipt.sender, encode_receipt(receipt, self._success))
+            if self.hub.of(receipt.sender):
+                self.hub.tell(receipt.sender, encode_receipt(receipt, self._success))
+                # Else counted when the ACK was taken in, by the node that took it.
+                if receipt.status == Status.STORED or self._settings.profile.receipts_by_gateway:
+                    self.metrics.receipts[receipt.status] += 1
         for withdrawal in applied.withdrawals:
             self._act.withdrawn(withdrawal)
             frame = encode_withdrawal(withdrawal, self._success)
@@ -208,8 +212,9 @@ class Node:
                 self.hub.tell(user, frame)
         self.hub.flush()
         for user in applied.hints:
-            self.metrics.hints += 1
-            self.backfill.hint(user)
+            if self.hub.of(user):
+                self.metrics.hints += 1
+                self.backfill.hint(user)
 
     def room_for_sends(self) -> bool:
         """Whether the outbox takes another send."""

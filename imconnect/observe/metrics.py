@@ -39,7 +39,13 @@ _LABELLED: tuple[tuple[str, str, str, str, tuple[str | int, ...]], ...] = (
         "Messages written to a receiver's connection.",
         ("live", "resend", "backfill", "forwarded"),
     ),
-    ("imconnect_receipts", "receipts", "status", "Acknowledgements taken in: 3 delivered, 4 read.", (3, 4)),
+    (
+        "imconnect_receipts",
+        "receipts",
+        "status",
+        "Acknowledgements taken in: 3 delivered, 4 read; 1: senders told that it is stored.",
+        (1, 3, 4),
+    ),
     (
         "imconnect_offline",
         "offline",
@@ -155,7 +161,7 @@ class Metrics:
         self.sends_duplicate = 0
         self.sends_refused: defaultdict[str, int] = defaultdict(int)  # reason
         self.pushes: defaultdict[str, int] = defaultdict(int)  # kind: live, resend, backfill, forwarded
-        self.receipts: defaultdict[int, int] = defaultdict(int)  # status 3, 4
+        self.receipts: defaultdict[int, int] = defaultdict(int)  # status 1, 3, 4
         self.offline: defaultdict[str, int] = defaultdict(int)  # reason
         self.acks_ignored: defaultdict[str, int] = defaultdict(int)  # reason
         self.closed: defaultdict[int, int] = defaultdict(int)  # WebSocket close code

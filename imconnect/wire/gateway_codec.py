@@ -17,7 +17,7 @@ VERSION = 1
 SERVICE = "imconnect.gateway.v1.Gateway"
 TELL, HELLO = "Tell", "Hello"
 
-_STATUSES = (Status.DELIVERED, Status.READ)
+_STATUSES = (Status.STORED, Status.DELIVERED, Status.READ)
 _NAME = 100  # characters of a peer's name that are kept
 _M = TypeVar("_M", bound=ProtobufMessage)
 

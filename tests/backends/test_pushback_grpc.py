@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from imconnect.backends import pushback_grpc
 from imconnect.backends.pushback_grpc import WAITING, GrpcPushback
 from imconnect.edge.grpc_server import CALLS, MAX_BYTES, GrpcServer
 from imconnect.errors import ConfigError
@@ -166,6 +167,52 @@ class PushbackTests(GrpcTestCase):
         pushback.tell(NEWS)
         await self.until(lambda: list(pushback.failed.values()) == [1, 1])
         self.assertEqual(len(pushback.away), 2)
+
+    async def test_what_is_stored_is_told_until_the_gateway_takes_it(self) -> None:
+        """The sender has no other way to hear it; what the gateway's watch finds by itself is not told again."""
+        port = bind("127.0.0.1", 0, "x")
+        away = port.getsockname()[1]
+        port.close()
+        self.patch(pushback_grpc, "AGAIN", 0.1)
+        pushback = self.pushback(away, deadline=0.3)
+        first, second = Receipt(1, bytes(16), 1001, 1002, 1), Receipt(2, bytes(16), 1001, 1002, 1)
+        for stored in (first, second):
+            pushback.tell(NEWS._replace(receipts=(stored, *NEWS.receipts)))
+        address = f"127.0.0.1:{away}"
+        await self.until(lambda: pushback.failed[address] > 2)
+        seen: list[Applied] = []
+        self.serve(seen.append, away)
+        await self.until(lambda: bool(seen))
+        self.assertEqual(seen, [Applied((first, second))])
+        await deferLater(self.reactor, 0.3)
+        self.assertEqual((len(seen), pushback.dropped[address]), (1, 0))
+
+    async def test_what_is_told_again_is_bounded(self) -> None:
+        """The oldest stay, the rest is dropped and counted; so is what nobody took until the stop."""
+        port = bind("127.0.0.1", 0, "x")
+        away = port.getsockname()[1]
+        port.close()
+        pushback = self.pushback(away, deadline=0.3)
+        stored = tuple(Receipt(number, b"", 1, 2, 1) for number in range(1, WAITING + 8))
+        pushback.tell(Applied(receipts(*range(1, 5)).receipts))
+        await self.until(lambda: list(pushback.failed.values()) == [1])
+        pushback.tell(Applied(stored))
+        await self.until(lambda: list(pushback.dropped.values()) == [7])
+        await pushback.stop()
+        self.assertEqual(list(pushback.dropped.values()), [WAITING + 7])
+
+    async def test_what_a_gateway_cannot_understand_is_not_told_again(self) -> None:
+        """It would refuse it for ever."""
+        def refuse(request: bytes, context: Any) -> bytes:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+            return b""
+
+        self.patch(pushback_grpc, "AGAIN", 0.05)
+        pushback = self.pushback(self.peer(Hello=refuse, Tell=refuse))
+        pushback.tell(Applied((Receipt(1, b"", 1, 2, 1),)))
+        await self.until(lambda: list(pushback.failed.values()) == [1])
+        await deferLater(self.reactor, 0.3)
+        self.assertEqual(list(pushback.failed.values()), [1])
 
     async def test_stopping_lets_what_waits_leave(self) -> None:
         """What was told just before the stop arrives; afterwards nothing is taken."""

@@ -236,6 +236,35 @@ class StatusContract(RulesContract):
         applied = self.apply(ack(7, 3), ack(7, 3), ack(7, 4))
         self.assertEqual([receipt.status for receipt in applied.receipts], [3, 4])
 
+    def test_tell_stored(self) -> None:
+        """In profile xzll business tells senders that their messages are stored: once per batch and message."""
+        self.business = self.rules(Terms(tell_stored=True))
+        stored = [Receipt(number, client_id(number), ANN, BEN, 1) for number in (7, 8)]
+        self.assertEqual(self.apply(sent(7), offlined(7), sent(8)).receipts, tuple(stored))
+        # The first telling may have died with the process: a repeat, in either form, tells again.
+        self.assertEqual(self.apply(sent(7), sent(7)).receipts, (stored[0],))
+        self.assertEqual(self.apply(offlined(8)).receipts, (stored[1],))
+        self.assertEqual(self.apply(ack(7, 3, by_business=False)).receipts, ())
+
+    def test_tell_stored_of_a_late_duplicate(self) -> None:
+        """The sender is told under which id his message is kept."""
+        self.business = self.rules(Terms(tell_stored=True))
+        self.apply(sent(7))
+        applied = self.apply(sent(9, client=client_id(7)))
+        self.assertEqual(applied.receipts, (Receipt(7, client_id(7), ANN, BEN, 1),))
+
+    def test_tell_stored_before_what_came_early(self) -> None:
+        """Stored, then delivered, also where the ACK came first."""
+        self.business = self.rules(Terms(tell_stored=True, always_tell=True))
+        self.assertEqual(self.apply(ack(7, 3)).receipts, ())
+        self.assertEqual([receipt.status for receipt in self.apply(sent(7), ack(7, 4)).receipts], [1, 3, 4])
+
+    def test_nothing_is_told_of_what_is_parked(self) -> None:
+        """A contradiction is stored for nobody."""
+        self.business = self.rules(Terms(tell_stored=True))
+        self.apply(sent(7))
+        self.assertEqual(self.apply(sent(7, content="another")), Applied())
+
     def test_withdraw(self) -> None:
         """The flag is set, nothing is owed or unread, both sides are told, the receiver at login too."""
         self.apply(sent(7), sent(8))

@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from imconnect.backends.outbox_memory import MemoryOutbox
 from imconnect.backends.producer_embedded import EmbeddedProducer
 from imconnect.backends.store_memory import MemoryPendingStore, MemoryStore
+from imconnect.business.rules import Terms
 from imconnect.business.service import BusinessRules
 from imconnect.core.node import Node
 from imconnect.core.ports import Producer
@@ -264,7 +265,9 @@ class Rig:
         self.turn()
 
     def _embedded(self) -> Producer:
-        return EmbeddedProducer(BusinessRules(self.store, self.now_ms), self.business, self)
+        profile = self.settings.profile
+        terms = Terms(always_tell=not profile.receipts_by_gateway, tell_stored=not profile.stored_by_gateway)
+        return EmbeddedProducer(BusinessRules(self.store, self.now_ms, terms), self.business, self)
 
     def crash(self) -> None:
         """kill -9 and a new start: what was durable is there again, what waited for the disk is not."""

@@ -14,7 +14,7 @@ from tests.support import TestCase
 
 ids = st.integers(1, MAX_ID)
 receipts = st.builds(
-    Receipt, ids, st.one_of(st.just(b""), st.binary(min_size=16, max_size=16)), ids, ids, st.sampled_from((3, 4))
+    Receipt, ids, st.one_of(st.just(b""), st.binary(min_size=16, max_size=16)), ids, ids, st.sampled_from((1, 3, 4))
 )
 withdrawals = st.builds(Withdrawal, ids, ids, ids)
 everything = st.builds(
