@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IReactorTime
 
+from imconnect.core.forward import Forward
 from imconnect.core.hub import Hub
+from imconnect.core.late import Late
 from imconnect.core.outcome import Outcome
 from imconnect.core.recent import Recent, State
 from imconnect.core.resend import Resend, Waiting
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import ALWAYS_EVENTS, Settings
 from imconnect.events.values import Offlined
-from imconnect.model import Message
+from imconnect.model import Handed, Message
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_push
 
@@ -41,33 +43,72 @@ class Delivery:
         self._metrics = metrics
         self._put = put
         self._room_for_ends = room_for_ends
+        #: The way to the other nodes; None where there are none.
+        self.forward: Forward | None = None
+        self._late = Late()
         #: Offlinings that could not be committed yet, by msgId.
         self._due: dict[int, Message] = {}
         #: Offlinings that are being committed, msgId -> why: nobody is told twice.
         self._offlining: dict[int, str] = {}
 
     def deliver(self, message: Message) -> None:
-        """A message is durable: push it to each of its receiver's sessions, or turn it offline."""
+        """A message is durable: push it to each of its receiver's sessions, here and elsewhere, or turn it offline."""
+        sessions = self._hub.of(message.receiver)
+        taken = bool(sessions) and self._show(sessions, message, "live")
+        if taken:
+            self._keep_to_total()
+        if self.forward is not None and self._deliver_elsewhere(self.forward, message, taken):
+            return
+        if not taken:
+            self.offline((message,), "behind" if sessions else "absent")
+
+    def take(self, handed: Handed) -> bool:
+        """Another node hands a message over; -> whether this node has it now, and runs its clock."""
+        message = handed.message
         sessions = self._hub.of(message.receiver)
         if not sessions:
-            self.offline((message,), "absent")
-            return
+            return False
+        if self._recent.ended(message.msg_id) or self._show(sessions, message, "forwarded", handed.late):
+            self._keep_to_total()
+            return True
+        return False
+
+    def _show(self, sessions: Iterable[Session], message: Message, kind: str, late: bool = False) -> bool:
+        """Push a message, or queue it behind a backfill; -> whether any of these sessions has it, or will."""
         frame = encode_push(message, self._settings.profile.success)
         taken = False
         for session in sessions:
-            if session.stage is Stage.LIVE:
-                self.push(session, self._resend.hold(message, frame), "live")
+            if session.had(message.msg_id):
+                # Handed over twice, because the answer to the first time was lost.
+                taken = True
+            elif session.stage is Stage.LIVE:
+                self.push(session, self._resend.hold(message, frame, late), kind)
                 taken = True
             elif session.stage is Stage.BEHIND and session.wait(message, frame, self._settings.outgoing_bytes):
-                self._resend.hold(message, frame)
+                self._resend.hold(message, frame, late)
                 taken = True
             else:
                 # Whatever fits after it must not pass it: this one comes by the store, or by `recent`, first.
                 session.reread = True
-        if taken:
-            self._keep_to_total()
-        else:
-            self.offline((message,), "behind")
+        return taken
+
+    def _deliver_elsewhere(self, forward: Forward, message: Message, here: bool) -> bool:
+        """Put it on its way to the other nodes of its receiver; False where there are none."""
+        if not forward.may_be_elsewhere(message.receiver):
+            return False
+        for late in self._late.take(message.receiver, self._clock.seconds()):
+            forward.deliver(late, here, late=True)
+        return forward.deliver(message, here)
+
+    def passed(self, message: Message) -> None:
+        """Another node has taken a message that nobody has here."""
+        row = self._recent.get(message.msg_id)
+        if row is not None:
+            row.passed = True
+
+    def nobody(self, message: Message) -> None:
+        """No other node has taken a message that nobody has here."""
+        self.offline((message,), "absent")
 
     def push(self, session: Session, entry: Waiting, kind: str) -> None:
         """Write one message to one session; it is in `resend` before it is written."""
@@ -137,6 +178,8 @@ class Delivery:
 
     def offlined(self, message: Message) -> None:
         """An OFFLINE event is durable."""
+        if self.forward is not None:
+            self._late.add(message, self._clock.seconds())
         reason = self._offlining.pop(message.msg_id, None)
         if reason is not None:
             self._metrics.offline[reason] += 1

@@ -94,13 +94,17 @@ class Forward:
         self.failed: defaultdict[int, int] = defaultdict(int)
         self.dropped = 0
 
+    def may_be_elsewhere(self, user: int) -> bool:
+        """False: this user is known to be on no other node."""
+        nodes = self._known(user)
+        return nodes is None or bool(nodes)
+
     def deliver(self, message: Message, here: bool, late: bool = False) -> bool:
         """Bring a message to wherever else its receiver is; `here`: this node has taken it too. False: nowhere else.
 
         Of what it took in hand and what then nobody took, `nobody` hears.
         """
-        nodes = self._known(message.receiver)
-        if nodes is not None and not nodes:
+        if not self.may_be_elsewhere(message.receiver):
             return False
         if self.waiting >= WAITING:
             self.dropped += 1

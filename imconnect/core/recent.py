@@ -12,7 +12,10 @@ from enum import IntEnum
 
 from imconnect.core.ports import Entry
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
-from imconnect.model import Message, Status
+from imconnect.model import End, Message, Status
+
+#: What ended on other nodes and is remembered here: messages.
+ELSEWHERE = 100_000
 
 
 class State(IntEnum):
@@ -30,7 +33,10 @@ class State(IntEnum):
 class Row:
     """One message. `content` of what nobody needs any more is dropped, the row stays for repeats."""
 
-    __slots__ = ("client_msg_id", "created", "digest", "message", "msg_id", "number", "receiver", "sender", "state")
+    __slots__ = (
+        "answer", "client_msg_id", "created", "digest", "message", "msg_id", "number", "passed", "receiver", "sender",
+        "state",
+    )  # fmt: skip
 
     def __init__(
         self, msg_id: int, client_msg_id: bytes, sender: int, receiver: int, created: int, message: Message | None
@@ -44,11 +50,20 @@ class Row:
         self.digest = digest(message) if message else 0
         self.state = State.PENDING
         self.number = 0
+        #: Another node took it over: it ends there, perhaps without our hearing of it.
+        self.passed = False
+        #: What the sender is told instead of what was decided, because another node had his clientMsgId before.
+        self.answer = b""
 
     @property
     def ended(self) -> bool:
         """Must not be shown (again) to anybody."""
         return self.state >= State.DELIVERED
+
+    @property
+    def waits(self) -> bool:
+        """This node still has to bring it to an end."""
+        return self.state is State.OPEN and not self.passed
 
 
 def digest(message: Message) -> int:
@@ -72,6 +87,8 @@ class Recent:
         self._order: deque[Row] = deque()
         #: Rows with content, oldest first: what `shed` looks at.
         self._contents: deque[Row] = deque()
+        #: What ended on other nodes, by msgId, oldest first. Not in our log, so gone after a restart.
+        self._elsewhere: dict[int, End] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -86,7 +103,11 @@ class Recent:
     def ended(self, msg_id: int) -> bool:
         """Whether this message must not be shown any more."""
         row = self._by_id.get(msg_id)
-        return row is not None and row.ended
+        return (row is not None and row.ended) or msg_id in self._elsewhere
+
+    def ended_elsewhere(self, msg_id: int) -> End | None:
+        """How a message ended on another node, if this node was told."""
+        return self._elsewhere.get(msg_id)
 
     def owed(self, user: int) -> list[Row]:
         """What this user may be owed and the store may not know yet, oldest first."""
@@ -110,6 +131,35 @@ class Recent:
         if row is not None and row.state is State.PENDING:
             row.state = State.FAILED
             self._drop(row)
+
+    def renumber(self, row: Row, message: Message) -> None:
+        """Another node had claimed this send before ours was committed: it goes under that one's id."""
+        if message.msg_id in self._by_id:
+            self._drop(row)
+            return
+        del self._by_id[row.msg_id]
+        row.msg_id = message.msg_id
+        row.message = message
+        self._by_id[row.msg_id] = row
+
+    def disown(self, row: Row) -> None:
+        """Another node has accepted this send before, or another one under the same clientMsgId."""
+        self._drop(row)
+
+    def end_elsewhere(self, end: End) -> bool:
+        """Another node says that a message has ended; -> whether that is news."""
+        there = self._elsewhere.get(end.msg_id)
+        row = self._by_id.get(end.msg_id)
+        state = State(end.status)
+        if (there is not None and there.status >= state) or (row is not None and row.state >= state):
+            return False
+        if len(self._elsewhere) >= ELSEWHERE:
+            del self._elsewhere[next(iter(self._elsewhere))]
+        self._elsewhere[end.msg_id] = end
+        if row is not None and row.state is not State.PENDING:
+            row.state = state
+            self._not_owed(row)
+        return True
 
     def settle(self, number: int, event: Event) -> bool:
         """An event is durable; -> whether it changed anything (a repeat does not)."""
@@ -138,13 +188,13 @@ class Recent:
         now = self._now_ms()
         while self._contents and (self._contents[0].message is None or self._contents[0].created < now - self._owed_ms):
             row = self._contents[0]
-            if row.state is State.OPEN:
+            if row.waits:
                 break
             self._contents.popleft()
             self._not_owed(row)
         while self._order:
             row = self._order[0]
-            if row.state is State.OPEN or (
+            if row.waits or (
                 len(self._order) <= self._max_rows and row.created >= now - self._window_ms
             ):
                 return
@@ -182,6 +232,9 @@ class Recent:
 
     def _end(self, number: int, event: Acknowledged | Withdrawn, state: State) -> bool:
         row = self._by_id.get(event.msg_id)
+        there = self._elsewhere.get(event.msg_id)
+        if there is not None and there.status >= state:
+            return False
         if row is None:
             row = Row(event.msg_id, event.client_msg_id, event.sender, event.receiver, event.time, None)
             self._by_id[row.msg_id] = row

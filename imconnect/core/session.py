@@ -37,6 +37,7 @@ class Session:
         "backfilling",
         "flood",
         "identity",
+        "kicked",
         "link",
         "lookups",
         "lookups_at",
@@ -49,6 +50,7 @@ class Session:
         "stage",
         "tokens",
         "tokens_at",
+        "turn",
         "user",
         "waiting",
         "waiting_bytes",
@@ -70,6 +72,10 @@ class Session:
         self.backfilling = False
         #: Something new may be in the store: read once more before going live.
         self.reread = False
+        #: The turn of this login (`model.Entered`); None until presence has said. And the newest login of this device
+        #: elsewhere that was heard of meanwhile.
+        self.turn: int | None = None
+        self.kicked = 0
         #: Payloads of this reactor turn, written at its end.
         self.out: list[bytes] = []
         #: Requests taken in and not answered yet.

@@ -30,7 +30,7 @@ class Known(NamedTuple):
 
 
 def known_here(context: Context, msg_id: int) -> Known | None:
-    """What this node knows: from its recent messages, else from what waits for an acknowledgement."""
+    """What this node knows: from its recent messages, what waits for an acknowledgement, what ended elsewhere."""
     row = context.recent.get(msg_id)
     if row is not None:
         return Known(row.client_msg_id, row.sender, row.receiver, row.state, row.created)
@@ -38,6 +38,10 @@ def known_here(context: Context, msg_id: int) -> Known | None:
     if entry is not None:
         message = entry.message
         return Known(message.client_msg_id, message.sender, message.receiver, State.OPEN, message.created)
+    end = context.recent.ended_elsewhere(msg_id)
+    if end is not None:
+        created = time_of(msg_id, context.settings.profile.epoch)
+        return Known(end.client_msg_id, end.sender, end.receiver, State(end.status), created)
     return None
 
 

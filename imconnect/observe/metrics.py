@@ -19,6 +19,11 @@ _T = TypeVar("_T")
 _COUNTS = (
     ("imconnect_sends_accepted", "sends_accepted", "Messages accepted: durable and answered."),
     ("imconnect_sends_duplicate", "sends_duplicate", "Repeats of a send, answered like the first."),
+    (
+        "imconnect_sends_unclaimed",
+        "sends_unclaimed",
+        "Messages accepted while repeats through other nodes were not looked for.",
+    ),
     ("imconnect_commits_failed", "commits_failed", "Batches that the outbox could not make durable."),
     ("imconnect_hints", "hints", "Hints of the business side to read what users are owed."),
 )
@@ -159,6 +164,7 @@ class Metrics:
     def __init__(self) -> None:
         self.sends_accepted = 0
         self.sends_duplicate = 0
+        self.sends_unclaimed = 0
         self.sends_refused: defaultdict[str, int] = defaultdict(int)  # reason
         self.pushes: defaultdict[str, int] = defaultdict(int)  # kind: live, resend, backfill, forwarded
         self.receipts: defaultdict[int, int] = defaultdict(int)  # status 1, 3, 4
