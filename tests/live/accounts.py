@@ -1,0 +1,291 @@
+"""The accounts of a run: what people did and saw against what the database and the topic hold. Pure.
+
+`audit` compares when all is quiet and everybody has been online, has acknowledged what he was shown and has signed in
+once more. Each kind of violation is found by a test of its own (tests/live/test_accounts.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from imconnect.events.dialect import ABOUT_A_MESSAGE, chat_of, msg_id_of
+from imconnect.events.values import Acknowledged, Sent, Withdrawn
+from imconnect.model import Status
+from imconnect.wire.client_codec import Pushed, WithdrawNotice
+from imconnect.wire.ids import chat_id
+from tests.live.books import Books, Key, Terms
+from tests.live.evidence import Queued, Rows
+from tests.live.record import Came, Link, Record
+
+#: Two frames of one instant on two connections may be read in either order; seconds.
+INSTANT = 0.05
+#: A clock of ours and the gateway's wheel; seconds.
+EARLY = 0.3
+#: A receipt is asked for where the sender stayed online this long after the ACK; seconds.
+STAYED = 3.0
+
+
+class Violation(NamedTuple):
+    kind: str
+    says: str
+
+
+def audit(record: Record, rows: Rows, terms: Terms, topic: Sequence[Queued] | None = None) -> list[Violation]:
+    """Everything that should not be. `topic` is None where there is none (embedded queue)."""
+    books = Books(record, rows, terms, topic)
+    return [Violation(kind, says) for kind, check in _CHECKS.items() for says in check(books)]
+
+
+def table(violations: Sequence[Violation]) -> str:
+    """For people: every kind with its number, then the first few of each."""
+    counts = Counter(violation.kind for violation in violations)
+    lines = [f"{kind:<22} {counts[kind]:>6}" for kind in _CHECKS]
+    for kind in _CHECKS:
+        mine = [violation.says for violation in violations if violation.kind == kind]
+        lines += [f"  {kind}: {says}" for says in mine[:5]]
+        lines += [f"  {kind}: and {len(mine) - 5} more"] if len(mine) > 5 else []
+    return "\n".join(lines)
+
+
+def _lost(books: Books) -> Iterator[str]:
+    """Somebody was told that it is safe, and it is not there."""
+    in_topic = {msg_id_of(each.event) for each in books.topic or () if isinstance(each.event, ABOUT_A_MESSAGE)}
+    for (user, _), answers in books.answers.items():
+        for msg_id in {answer.msg_id for answer in answers}:
+            if msg_id not in books.row:
+                yield f"{msg_id} of {user} was acknowledged and is not in the database"
+            if books.topic is not None and msg_id not in in_topic:
+                yield f"{msg_id} of {user} was acknowledged and is not in the topic"
+    for msg_id, receipts in books.receipts.items():
+        told = max(receipt.status for _, receipt in receipts)
+        row = books.row.get(msg_id)
+        if row is not None and row.msg_status < told:
+            yield f"the sender of {msg_id} has receipt {told}, the database says {row.msg_status}"
+    for msg_id in books.withdrawn:
+        row = books.row.get(msg_id)
+        if row is not None and not row.withdrawn:
+            yield f"the withdrawal of {msg_id} was accepted and is not in the database"
+
+
+def _doubled(books: Books) -> Iterator[str]:
+    """One clientMsgId, two messages; or a message that nobody sent."""
+    ids: dict[Key, set[int]] = defaultdict(set)
+    for whose, answers in books.answers.items():
+        ids[whose] |= {answer.msg_id for answer in answers}
+    for msg_id, pushes in books.pushes.items():
+        for _, push in pushes:
+            ids[push.sender, push.client_msg_id].add(msg_id)
+    for row in books.rows.messages:
+        ids[row.from_id, row.client_msg_id].add(row.msg_id)
+    for (user, key), found in ids.items():
+        if len(found) > 1:
+            yield f"a send of {user} ({key.hex()}) became {sorted(found)}"
+        if (user, key) not in books.sends:
+            yield f"{user} never sent {sorted(found)} ({key.hex()})"
+    for msg_id, times in Counter(row.msg_id for row in books.rows.messages).items():
+        if times > 1:
+            yield f"{msg_id} has {times} rows"
+
+
+def _shown_twice(books: Books) -> Iterator[str]:
+    """As interface.md section 3 says: on one connection before a retry is due, or after the sender had the receipt."""
+    delays = books.terms.delays
+    for msg_id, pushes in books.pushes.items():
+        told = min((came.at for came, _ in books.receipts.get(msg_id, ())), default=float("inf"))
+        last, here = -float("inf"), Counter[int]()
+        for came, _ in pushes:
+            again = here[came.connection]
+            here[came.connection] += 1
+            if again > len(delays):
+                yield f"{msg_id} came {again + 1} times on connection {came.connection}, {len(delays)} retries are set"
+            elif again and came.at - last < delays[again - 1] - EARLY:
+                yield f"{msg_id} came again on connection {came.connection} after {came.at - last:.3f} s"
+            if came.at > told + INSTANT:
+                yield f"{msg_id} came to {came.user} {came.at - told:.3f} s after its sender had the receipt"
+            last = came.at
+
+
+def _shown_after_withdrawal(books: Books) -> Iterator[str]:
+    for msg_id, at in books.withdrawn.items():
+        for came, _ in books.pushes.get(msg_id, ()):
+            if came.at > at + INSTANT:
+                yield f"{msg_id} came to {came.user} {came.at - at:.3f} s after its withdrawal was accepted"
+
+
+def _out_of_order(books: Books) -> Iterator[str]:
+    """msgId is the order of acceptance: a sender's own order, that of each chat at its receiver and in its queue."""
+    highest: dict[tuple[int, int], int] = {}
+    seen: set[int] = set()
+    for came, push in books.record.told(Pushed):
+        if push.msg_id in seen:
+            continue
+        seen.add(push.msg_id)
+        chat = (came.user, push.sender)
+        if push.msg_id < highest.get(chat, 0) and not _excused(books, came):
+            yield f"{came.user} was shown {push.msg_id} of {push.sender} after {highest[chat]}"
+        highest[chat] = max(push.msg_id, highest.get(chat, 0))
+    last: dict[int, int] = {}
+    for user, key in books.sends:
+        row = books.row_of.get((user, key))
+        if row is not None and (user, key) not in books.refused:
+            if row.msg_id < last.get(user, 0):
+                yield f"{user} sent {row.msg_id} after {last[user]}"
+            last[user] = row.msg_id
+    yield from _topic_out_of_order(books.topic or ())
+
+
+def _excused(books: Books, came: Came) -> bool:
+    """Who signed in while the store was away went live without what he is owed, and has it later."""
+    link = books.record.link(came.connection)
+    return any(begin <= link.closed and link.opened <= end for begin, end in books.terms.store_away)
+
+
+def _topic_out_of_order(topic: Sequence[Queued]) -> Iterator[str]:
+    """By first occurrence: a duplicate is possible after a crash, a gap is not."""
+    highest: dict[tuple[int, str], int] = {}
+    begun: set[int] = set()
+    for each in sorted(topic, key=lambda each: (each.queue, each.offset)):
+        msg_id = msg_id_of(each.event)
+        if msg_id in begun:
+            continue
+        begun.add(msg_id)
+        if not isinstance(each.event, Sent):
+            yield f"queue {each.queue}: {type(each.event).__name__} of {msg_id} lies before its Sent"
+            continue
+        chat = (each.queue, chat_of(each.event))
+        if msg_id < highest.get(chat, 0):
+            yield f"queue {each.queue}: {msg_id} lies behind {highest[chat]}"
+        highest[chat] = max(msg_id, highest.get(chat, 0))
+
+
+def _never(books: Books) -> Iterator[str]:
+    """What somebody still waits for."""
+    for (user, key), send in books.sends.items():
+        if (user, key) not in books.answers:
+            yield f"{user} has no answer to what he sent to {send.to} ({key.hex()})"
+    for row in books.rows.messages:
+        if row.withdrawn:
+            continue
+        if not any(came.user == row.to_id for came, _ in books.pushes.get(row.msg_id, ())):
+            yield f"{row.msg_id} of {row.from_id} never came to {row.to_id}"
+        elif row.msg_status < Status.DELIVERED:
+            yield f"{row.to_id} has acknowledged {row.msg_id}, the database says {row.msg_status}"
+
+
+def _wrong_fields(books: Books) -> Iterator[str]:
+    """Everything that was told or kept is what its sender gave."""
+    for (user, key), answers in books.answers.items():
+        sent = books.sends.get((user, key))
+        for answer in answers:
+            if sent is not None and (answer.sender, answer.receiver) != (user, sent.to):
+                yield f"the answer about {answer.msg_id} says {answer.sender} -> {answer.receiver}"
+    for msg_id, pushes in books.pushes.items():
+        for came, push in pushes:
+            sent = books.sends.get((push.sender, push.client_msg_id))
+            shown = (push.receiver, push.format, push.content, push.time)
+            if sent is not None and (shown != sent[1:] or came.user != sent.to):
+                yield f"{msg_id} came to {came.user} as {shown}, sent was {sent[1:]}"
+    for row in books.rows.messages:
+        sent = books.sends.get((row.from_id, row.client_msg_id))
+        kept = (row.to_id, row.msg_format, row.content)
+        if sent is not None and (kept != sent[1:4] or row.chat_id != chat_id(row.from_id, row.to_id)):
+            yield f"{row.msg_id} is kept as {kept}, sent was {sent[1:4]}"
+    yield from _topic_wrong(books)
+
+
+def _topic_wrong(books: Books) -> Iterator[str]:
+    bodies: dict[str, bytes] = {}
+    for each in books.topic or ():
+        if bodies.setdefault(each.unique, each.body) != each.body:
+            yield f"two bodies have the UNIQ_KEY {each.unique}"
+        event = each.event
+        if isinstance(event, ABOUT_A_MESSAGE):
+            message = event.message
+            sent = books.sends.get((message.sender, message.client_msg_id))
+            if sent is not None and (message.receiver, message.format, message.content) != sent[1:4]:
+                yield f"{type(event).__name__} of {message.msg_id} is not what was sent"
+        row = books.row.get(msg_id_of(event))
+        if row is not None and isinstance(event, Acknowledged) and event.receiver != row.to_id:
+            yield f"{event.receiver} acknowledged {event.msg_id}, which is to {row.to_id}"
+        if row is not None and isinstance(event, Withdrawn) and event.sender != row.from_id:
+            yield f"{event.sender} withdrew {event.msg_id}, which is of {row.from_id}"
+
+
+def _receipts_missing(books: Books) -> Iterator[str]:
+    """The sender was there from before the first ACK until well after the last one, and was told nothing."""
+    for msg_id, acks in books.acks.items():
+        row = books.row.get(msg_id)
+        highest = max(status for _, status in acks)
+        if row is None or row.msg_status < highest:
+            continue
+        times = [at for at, status in acks if status == highest]
+        told = {(came.connection, receipt.status) for came, receipt in books.receipts.get(msg_id, ())}
+        for link in books.record.links:
+            stayed = link.opened < times[0] and link.closed > times[-1] + STAYED
+            if link.user == row.from_id and stayed and (link.connection, highest) not in told:
+                yield f"{link.user} was not told on connection {link.connection} that {msg_id} has status {highest}"
+    for msg_id in books.withdrawn:
+        row = books.row.get(msg_id)
+        last = books.last_link(row.to_id) if row is not None else None
+        if last is not None and not _noticed(books, msg_id, last):
+            yield f"{last.user} was not told at his last login that {msg_id} is withdrawn"
+
+
+def _noticed(books: Books, msg_id: int, link: Link) -> bool:
+    notices = books.record.told(WithdrawNotice)
+    return any(notice.msg_id == msg_id and came.connection == link.connection for came, notice in notices)
+
+
+def _receipts_wrong(books: Books) -> Iterator[str]:
+    """A receipt of what nobody said, to the wrong person, or told twice on one connection."""
+    for msg_id, receipts in books.receipts.items():
+        row = books.row.get(msg_id)
+        for (connection, status), times in Counter((came.connection, it.status) for came, it in receipts).items():
+            if times > 1:
+                yield f"receipt {status} of {msg_id} came {times} times on connection {connection}"
+        for came, receipt in receipts:
+            said = any(at <= came.at and status == receipt.status for at, status in books.acks.get(msg_id, ()))
+            if not said:
+                yield f"{came.user} was told status {receipt.status} of {msg_id}, which nobody said"
+            if row is not None:
+                right = (row.client_msg_id, row.from_id, row.to_id, row.from_id)
+                if (receipt.client_msg_id, receipt.sender, receipt.receiver, came.user) != right:
+                    yield f"the receipt of {msg_id} that came to {came.user} is not about {right}"
+    for came, notice in books.record.told(WithdrawNotice):
+        row = books.row.get(notice.msg_id)
+        if row is None or not row.withdrawn or came.user not in (row.from_id, row.to_id):
+            yield f"{came.user} was told that {notice.msg_id} is withdrawn"
+
+
+def _counts(books: Books) -> Iterator[str]:
+    """Unread counts, what is owed, what lies aside."""
+    unread: Counter[tuple[int, str]] = Counter()
+    newest: dict[tuple[int, str], int] = {}
+    for row in books.rows.messages:
+        unread[row.to_id, row.chat_id] += not row.withdrawn and row.msg_status < Status.READ
+        for user in (row.from_id, row.to_id):
+            newest[user, row.chat_id] = max(row.msg_id, newest.get((user, row.chat_id), 0))
+    for key in newest.keys() | books.rows.sessions.keys():
+        wanted = (newest.get(key, 0), unread[key])
+        if books.rows.sessions.get(key) != wanted:
+            yield f"session {key} is {books.rows.sessions.get(key)}, should be {wanted} (last_msg_id, unread_count)"
+    yield from (f"{user} is still owed {msg_id}" for user, msg_id in books.rows.owed)
+    yield from (f"parked: {reason}" for reason in books.rows.parked)
+    if sorted(books.rows.early) != sorted(books.terms.early):
+        yield f"early events are kept for {sorted(books.rows.early)}, should be {sorted(books.terms.early)}"
+
+
+_CHECKS: dict[str, Callable[[Books], Iterator[str]]] = {
+    "lost": _lost,
+    "doubled": _doubled,
+    "shown twice": _shown_twice,
+    "shown, withdrawn": _shown_after_withdrawal,
+    "out of order": _out_of_order,
+    "never delivered": _never,
+    "wrong fields": _wrong_fields,
+    "receipt missing": _receipts_missing,
+    "receipt wrong": _receipts_wrong,
+    "counts": _counts,
+}

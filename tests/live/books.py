@@ -1,0 +1,63 @@
+"""The books of a run: what people did and saw, found by what the accounts ask about."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from imconnect.model import Status
+from imconnect.wire.client_codec import Pushed, ReceiptReply, SendReply, WithdrawReply
+from tests.live.evidence import Queued, Rows
+from tests.live.record import Ack, Came, Link, Record, Send
+
+#: A sender and his clientMsgId.
+Key = tuple[int, bytes]
+
+
+class Terms(NamedTuple):
+    """What was set for the run."""
+
+    #: `retry.delays`.
+    delays: Sequence[float]
+    #: Times in which the gateway could not read the store: who signs in then goes live without what he is owed.
+    store_away: Sequence[tuple[float, float]] = ()
+    #: msgIds of events that wait for a message that nobody will send.
+    early: Sequence[int] = ()
+
+
+class Books:
+    """The same facts, found by what is asked about."""
+
+    def __init__(self, record: Record, rows: Rows, terms: Terms, topic: Sequence[Queued] | None) -> None:
+        self.record, self.rows, self.terms, self.topic = record, rows, terms, topic
+        self.sends: dict[Key, Send] = {}
+        self.answers: dict[Key, list[SendReply]] = defaultdict(list)
+        self.refused: set[Key] = set()
+        for went, send in record.said(Send):
+            self.sends.setdefault((went.user, send.key), send)
+        for came, reply in record.told(SendReply):
+            if reply.status == Status.FAILED:
+                self.refused.add((came.user, reply.client_msg_id))
+            else:
+                self.answers[came.user, reply.client_msg_id].append(reply)
+        self.row = {row.msg_id: row for row in rows.messages}
+        self.row_of = {(row.from_id, row.client_msg_id): row for row in rows.messages}
+        #: Who has shown whom what: msgId -> when it came to its receivers.
+        self.pushes: dict[int, list[tuple[Came, Pushed]]] = defaultdict(list)
+        for came, push in record.told(Pushed):
+            self.pushes[push.msg_id].append((came, push))
+        self.acks: dict[int, list[tuple[float, int]]] = defaultdict(list)
+        for went, ack in record.said(Ack):
+            self.acks[ack.msg_id].append((went.at, ack.status))
+        self.receipts: dict[int, list[tuple[Came, ReceiptReply]]] = defaultdict(list)
+        for came, receipt in record.told(ReceiptReply):
+            self.receipts[receipt.msg_id].append((came, receipt))
+        #: Accepted withdrawals: when the sender was told so first.
+        self.withdrawn: dict[int, float] = {}
+        for came, answer in record.told(WithdrawReply):
+            if answer.success:
+                self.withdrawn.setdefault(answer.msg_id, came.at)
+
+    def last_link(self, user: int) -> Link | None:
+        return next((link for link in reversed(self.record.links) if link.user == user), None)
