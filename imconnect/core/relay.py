@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,7 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from imconnect.core.background import Background, sleep
+from imconnect.core.lane import Lane, Lanes
 from imconnect.core.ports import Answer, Entry, Outbox, Producer
+from imconnect.core.progress import Progress
 from imconnect.errors import Unavailable
 from imconnect.observe.metrics import Metrics
 
@@ -19,21 +20,8 @@ _log = Logger()
 
 #: Events per request to the queue.
 BATCH = 500
-#: Events read ahead of the slowest lane.
-AHEAD = 5000
 #: Seconds before a refused or lost request is tried again: the first, and the longest.
 BACKOFF, LONGEST = 0.1, 5.0
-
-
-class Lane:
-    """One queue of the topic: at most one request in flight."""
-
-    __slots__ = ("entries", "failures", "flying")
-
-    def __init__(self) -> None:
-        self.entries: deque[Entry] = deque()
-        self.flying = False
-        self.failures = 0
 
 
 class Relay:
@@ -47,6 +35,7 @@ class Relay:
         producer: Producer,
         background: Background,
         metrics: Metrics,
+        moved: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
@@ -54,19 +43,17 @@ class Relay:
         self._producer = producer
         self._background = background
         self._metrics = metrics
+        #: Called when `position` has moved.
+        self._moved = moved
         self._jitter = jitter
-        self._lanes: dict[int, Lane] = {}
-        #: Everything up to this number was read; everything up to `_last` is durable.
-        self._read = 0
-        self._last = 0
-        #: Events read and not settled yet, in all lanes.
-        self._buffered = 0
+        self._lanes = Lanes(producer.lane)
+        self._progress = Progress()
         self._reading = False
+        #: The last piece of the log was one that had been read before.
+        self._again = False
         self._open = False
         self._failures = 0
         self._stopped = False
-        #: (number, seconds) of what became durable, one per second at most: how old is the oldest.
-        self._marks: deque[tuple[int, float]] = deque()
         self._caught_up: list[Deferred[None]] = []
         self.sent = 0
         self.retries = 0
@@ -77,39 +64,38 @@ class Relay:
     def start(self, last: int, parked: int) -> None:
         """Go on where the outbox says that the relay was."""
         self.parked = parked
-        self._read = min(self._outbox.positions().values(), default=0)
+        self._lanes.read = min(self._outbox.positions().values(), default=0)
+        self._progress.start(self._lanes.read, self._clock.seconds())
         self.durable(last)
 
     def durable(self, last: int) -> None:
         """Everything up to this number is in the log now."""
-        if last > self._last:
-            now = self._clock.seconds()
-            if not self._marks or now - self._marks[-1][1] >= 1.0:
-                self._drop_marks()
-                self._marks.append((self._last + 1, now))
-            self._last = last
+        self._progress.durable(last, self._clock.seconds())
         self._read_on()
 
     @property
     def backlog(self) -> int:
         """Events that are durable and not in the queue yet."""
-        return self._last - self._read + self._buffered
+        return self._progress.last - self._lanes.read + self._lanes.events
 
     @property
     def position(self) -> int:
         """Everything up to this number is relayed."""
-        return min((lane.entries[0][0] - 1 for lane in self._lanes.values() if lane.entries), default=self._read)
+        return self._lanes.position
 
     def oldest_seconds(self) -> float:
         """How long the oldest event has been waiting; counted from the start for what an earlier process left."""
-        self._drop_marks()
-        return self._clock.seconds() - self._marks[0][1] if self._marks and self.position < self._last else 0.0
+        return self._progress.oldest_seconds(self._clock.seconds())
+
+    def stuck_seconds(self) -> float:
+        """How long the queue has not settled the oldest event; 0 while none waits."""
+        return self._progress.stuck_seconds(self._clock.seconds())
 
     def caught_up(self) -> Deferred[None]:
         """Fires when everything durable by now is in the queue."""
         waiter: Deferred[None] = Deferred()
         self._caught_up.append(waiter)
-        self._tell_caught_up()
+        self._tell()
         return waiter
 
     def stop(self) -> None:
@@ -117,55 +103,59 @@ class Relay:
         self._stopped = True
 
     def _read_on(self) -> None:
-        if self._reading or self._stopped or self._read >= self._last:
-            return
-        if self._buffered < AHEAD:
+        if not self._reading and self._has_to_read():
             self._reading = True
-            self._background.run(self._read_some(), "relay")
+            self._background.run(self._read_all(), "relay")
+
+    def _has_to_read(self) -> bool:
+        return not self._stopped and (self._lanes.read < self._progress.last or bool(self._lanes.behind()))
+
+    async def _read_all(self) -> None:
+        try:
+            while self._has_to_read():
+                await self._read_some()
+        finally:
+            self._reading = False
 
     async def _read_some(self) -> None:
-        last = self._last
+        lanes, last, behind = self._lanes, self._progress.last, self._lanes.behind()
+        # In turns where there are both: neither what is new nor what waited for long holds up the other.
+        self._again = bool(behind) and not (self._again and lanes.read < last)
         try:
             if not self._open:
                 await self._producer.open()
                 self._open = True
-            entries = await self._outbox.read(self._read, BATCH)
-            self._failures = 0
-            if not entries:
-                # Nothing above is left in the log: an idle lane's position may be older than what was forgotten.
-                self._read = last
+            if self._again:
+                after = min(lane.skipped_from for lane in behind) - 1
+                lanes.sort_again(behind, await self._outbox.read(after, BATCH))
+            else:
+                self._sort(await self._outbox.read(lanes.read, BATCH), last)
         except CancelledError:
             raise
         except Exception as error:
-            entries = []
             self._failed(error, "reading the outbox")
             self._failures += 1
             await self._wait(self._failures)
-        finally:
-            self._reading = False
-        self._sort(entries)
-        self._read_on()
+        else:
+            self._failures = 0
+            self._send_all()
+            self._tell()
 
-    def _sort(self, entries: Sequence[Entry]) -> None:
-        done = self._outbox.positions()
-        for entry in entries:
-            number = self._producer.lane(entry[1])
-            if entry[0] > done.get(number, 0):
-                if number not in self._lanes:
-                    self._lanes[number] = Lane()
-                    if number not in done:
-                        # A start goes on at the lowest position: without one of its own, a lane that is stuck from
-                        # its first event on would be passed over.
-                        self._outbox.done({number: entry[0] - 1})
-                self._lanes[number].entries.append(entry)
-                self._buffered += 1
-        if entries:
-            self._read = entries[-1][0]
-        for number, lane in tuple(self._lanes.items()):
+    def _sort(self, entries: Sequence[Entry], last: int) -> None:
+        # A start goes on at the lowest position: without one of its own, a lane that is stuck from its first event on
+        # would be passed over.
+        begun = self._lanes.sort(entries, self._outbox.positions())
+        if begun:
+            self._outbox.done(begun)
+        if not entries:
+            # Nothing above is left in the log: an idle lane's position may be older than what was forgotten.
+            self._lanes.read = last
+
+    def _send_all(self) -> None:
+        for number, lane in tuple(self._lanes.by_number.items()):
             if lane.entries and not lane.flying:
                 lane.flying = True
                 self._background.run(self._carry(number, lane), "relay")
-        self._tell_caught_up()
 
     async def _carry(self, number: int, lane: Lane) -> None:
         try:
@@ -191,7 +181,7 @@ class Relay:
             self._failed(error, f"sending to queue {number}")
         for _ in range(taken):
             lane.entries.popleft()
-        self._buffered -= taken
+        self._lanes.events -= taken
         if taken:
             self.sent += taken
             self._done(number, lane, batch[taken - 1][0])
@@ -220,11 +210,11 @@ class Relay:
 
     def _done(self, number: int, lane: Lane, last: int) -> None:
         positions = {number: last}
-        if not any(other.entries for other in self._lanes.values()):
+        if not self._lanes.waiting():
             # Nobody waits: the idle lanes come along, so that a restart does not read from where they once were.
-            positions = dict.fromkeys(self._lanes, self._read)
+            positions = dict.fromkeys(self._lanes.by_number, self._lanes.read)
         self._outbox.done(positions)
-        self._tell_caught_up()
+        self._tell()
         self._read_on()
 
     def _failed(self, error: Exception, what: str) -> None:
@@ -251,16 +241,15 @@ class Relay:
         if lane.failures >= 3:
             _log.info("queue {lane} takes events again", lane=number)
         lane.failures = 0
-        if not any(other.failures for other in self._lanes.values()):
+        if not any(other.failures for other in self._lanes.by_number.values()):
             self.last_error = ""
 
-    def _drop_marks(self) -> None:
+    def _tell(self) -> None:
+        """The position may have moved."""
         position = self.position
-        while len(self._marks) > 1 and self._marks[1][0] <= position + 1:
-            self._marks.popleft()
-
-    def _tell_caught_up(self) -> None:
-        if self._caught_up and self.position >= self._last:
+        if self._progress.settled(position, self._clock.seconds()):
+            self._moved()
+        if self._caught_up and position >= self._progress.last:
             waiters, self._caught_up = self._caught_up, []
             for waiter in waiters:
                 waiter.callback(None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from imconnect.backends.outbox_memory import MemoryOutbox
+from imconnect.core import lane as lane_module
 from imconnect.core import relay
 from imconnect.core.background import Background
 from imconnect.core.ports import Answer, Entry
@@ -31,6 +33,8 @@ class Queue:
         #: Texts that are refused for good; that are not taken just now.
         self.poison: set[str] = set()
         self.busy: set[str] = set()
+        #: Nothing is taken behind one that is not.
+        self.strict = False
         self.broken: list[Exception] = []
         #: Nobody can say yet which lanes there are.
         self.closed = False
@@ -68,7 +72,7 @@ class Queue:
             text = text_of(entry)
             if text in self.poison:
                 answers.append(Answer(entry[0], False, "too large"))
-            elif text in self.busy:
+            elif text in self.busy or (self.strict and answers and not answers[-1].stored):
                 answers.append(Answer(entry[0], False))
             else:
                 self.stored.setdefault(lane, []).append(text)
@@ -120,7 +124,7 @@ class RelayTestCase(TestCase):
     def crash(self) -> None:
         """The process dies; its clock with it."""
         self.outbox = self.outbox.restart()
-        for call in self.clock.getDelayedCalls():
+        for call in list(self.clock.getDelayedCalls()):
             call.cancel()
         self.begin()
 
@@ -163,18 +167,137 @@ class OrderTests(RelayTestCase):
         self.assertTrue(all(len(texts) <= 3 for _, texts in self.queue.requests))
         self.assertEqual(self.queue.stored[1], [str(number) for number in range(8)])
 
-    def test_reading_ahead_is_bounded(self) -> None:
-        """A dead queue does not pull the whole log into memory; everything arrives when it lives again."""
+
+class FullLaneTests(RelayTestCase):
+    """A lane holds so many events in memory and no more; what it skipped is read again when there is room."""
+
+    def setUp(self) -> None:
+        super().setUp()
         self.patch(relay, "BATCH", 2)
-        self.patch(relay, "AHEAD", 4)
+        self.patch(lane_module, "AHEAD", 4)
+
+    def fill(self, first: int, last: int, *lanes: int) -> list[str]:
+        """These numbers, one commit each, for each of these lanes."""
+        texts = [f"{number}" for number in range(first, last + 1)]
+        for text in texts:
+            self.append(*(event(number, text) for number in lanes))
+        return texts
+
+    def test_dead_lane_is_bounded_and_holds_up_nobody(self) -> None:
+        """It holds what fits; the other lanes have everything; nothing is taken for relayed that is not."""
         self.queue.dead = {1}
-        for number in range(20):
-            self.append(event(1, f"{number}"))
-        self.assertLessEqual(len(self.relay._lanes[1].entries), 6)
-        self.assertEqual(self.relay.backlog, 20)
+        texts = self.fill(1, 30, 1, 2)
+        self.assertEqual(self.queue.stored, {2: texts})
+        self.assertEqual(len(self.relay._lanes.by_number[1].entries), 4)
+        self.assertEqual((self.relay.backlog, self.relay.position), (30, 0))
+        self.clock.advance(1)
+        self.assertEqual((self.relay.oldest_seconds(), self.relay.stuck_seconds()), (1.0, 1.0))
+        self.assertNoResult(self.relay.caught_up())
+
+    def test_everything_arrives_once_and_in_order_when_it_lives_again(self) -> None:
+        """Also what comes meanwhile, which does not pass what was skipped."""
+        self.queue.dead = {1}
+        texts = self.fill(1, 30, 1, 2)
         self.queue.dead = set()
-        self.clock.pump([0.2] * 60)
-        self.assertEqual(self.queue.stored[1], [str(number) for number in range(20)])
+        caught_up = self.relay.caught_up()
+        texts += self.fill(31, 33, 2, 1)
+        self.clock.pump([0.1] * 60)
+        self.successResultOf(caught_up)
+        self.assertEqual(self.queue.stored, {1: texts, 2: texts})
+        self.assertEqual((self.relay.backlog, self.relay.position, self.relay.oldest_seconds()), (0, 66, 0.0))
+        self.assertTrue(all(len(texts) <= 2 for _, texts in self.queue.requests))
+
+    def test_new_events_flow_while_a_lane_catches_up(self) -> None:
+        """Somebody's chat does not wait until another's backlog is gone."""
+        self.queue.dead = {1}
+        self.fill(1, 200, 1)
+        self.queue.dead = set()
+        self.queue.held = True
+        self.clock.advance(10)
+        self.queue.held = False
+        self.append(event(2, "live"))
+        self.assertEqual((self.queue.stored, self.relay.backlog), ({2: ["live"]}, 200))
+        self.queue.go_on()
+        self.assertEqual((len(self.queue.stored[1]), self.relay.backlog), (200, 0))
+
+    def test_lanes_that_skipped_at_different_places(self) -> None:
+        """Each goes on where it was; one that is still dead does not hold up the one that is back."""
+        self.queue.dead = {1, 2}
+        first = self.fill(1, 20, 1)
+        second = self.fill(21, 40, 2)
+        both = self.fill(41, 50, 2, 1)
+        self.queue.dead = {1}
+        self.clock.pump([0.1] * 80)
+        self.assertEqual((self.queue.stored, self.relay.position), ({2: second + both}, 0))
+        self.queue.dead = set()
+        self.clock.pump([0.1] * 80)
+        self.assertEqual((self.queue.stored[1], self.queue.stored[2]), (first + both, second + both))
+        self.assertEqual((self.relay.backlog, self.relay.position), (0, 60))
+
+    def test_crash_while_events_are_skipped(self) -> None:
+        """The next process sends them all, and the other lane's none a second time."""
+        self.queue.dead = {1}
+        texts = self.fill(1, 30, 1, 2)
+        self.clock.advance(0.3)
+        self.queue.dead = set()
+        self.crash()
+        self.clock.pump([0.1] * 60)
+        self.assertEqual(self.queue.stored, {1: texts, 2: texts})
+
+    def test_log_that_lost_what_waits_is_said_and_not_read_in_circles(self) -> None:
+        """Nothing of ours deletes it; somebody else's hand might."""
+        self.queue.dead = {1}
+        self.fill(1, 30, 1)
+        self.outbox.forget(31)
+        self.queue.dead = set()
+        self.clock.pump([0.1] * 20)
+        self.assertEqual(self.queue.stored[1], ["1", "2", "3", "4"])
+        self.assertEqual((self.relay.backlog, self.relay.last_error), (26, "LookupError"))
+        self.assertIn(len(self.flushLoggedErrors(LookupError)), range(1, 10))
+
+    def test_any_schedule(self) -> None:
+        """Lanes die and come back, the process is killed, events come: bounds, order, counts and positions hold."""
+        for seed in range(60):
+            self.patch(relay, "BATCH", 1 + seed % 3)
+            self.queue = Queue()
+            self.queue.strict = True
+            self.outbox = MemoryOutbox(self.clock)
+            self.begin()
+            self.play(random.Random(seed))
+
+    def play(self, dice: random.Random) -> None:
+        accepted: list[tuple[int, str]] = []
+        for _ in range(60):
+            what = dice.random()
+            if what < 0.6:
+                events = [(dice.randint(1, 3), f"{len(accepted) + number}") for number in range(dice.randint(1, 5))]
+                accepted += events
+                self.append(*(event(*one) for one in events))
+            elif what < 0.75:
+                self.queue.dead ^= {dice.randint(1, 3)}
+            elif what < 0.8 and accepted:
+                # Stored up to here, and then no further for a while.
+                self.queue.busy = {dice.choice(accepted)[1]}
+            elif what < 0.95:
+                self.clock.pump([0.1] * dice.randint(1, 20))
+            else:
+                self.successResultOf(self.outbox.close())  # positions are on disk
+                self.crash()
+            self.check(accepted)
+        self.queue.dead = self.queue.busy = set()
+        self.clock.pump([0.1] * 200)
+        self.check(accepted)
+        self.assertEqual((self.relay.backlog, self.relay.position), (0, len(accepted)))
+
+    def check(self, accepted: list[tuple[int, str]]) -> None:
+        stored = self.queue.stored
+        for number in (1, 2, 3):
+            texts = [text for lane, text in accepted if lane == number]
+            self.assertEqual(stored.get(number, []), texts[: len(stored.get(number, []))])
+        self.assertTrue(all(len(one.entries) <= 4 for one in self.relay._lanes.by_number.values()))
+        settled = [text in stored.get(lane, []) for lane, text in accepted]
+        self.assertEqual(self.relay.backlog, settled.count(False))
+        self.assertEqual(self.relay.position, settled.index(False) if False in settled else len(settled))
 
 
 class FailingQueueTests(RelayTestCase):
@@ -424,4 +547,4 @@ class AgeTests(RelayTestCase):
         for _ in range(100):
             self.append(event(1, "a"))
             self.clock.advance(1)
-        self.assertLessEqual(len(self.relay._marks), 2)
+        self.assertLessEqual(len(self.relay._progress._marks), 2)
