@@ -284,7 +284,7 @@ class FullLaneTests(RelayTestCase):
                 self.successResultOf(self.outbox.close())  # positions are on disk
                 self.crash()
             self.check(accepted)
-        self.queue.dead = self.queue.busy = set()
+        self.queue.dead, self.queue.busy = set(), set()
         self.clock.pump([0.1] * 200)
         self.check(accepted)
         self.assertEqual((self.relay.backlog, self.relay.position), (0, len(accepted)))
