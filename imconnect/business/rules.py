@@ -139,15 +139,16 @@ class Rules:
         else:
             _require_same(row, message, "the message is stored with another content")
             self.counts.repeats += 1
-            if status == Status.OFFLINE and row.msg_status == Status.STORED:
+            if status == Status.STORED:
+                # The first telling may have died with the process after its commit.
+                self._tell_stored(row)
+            elif row.msg_status == Status.STORED:
                 row.msg_status = Status.OFFLINE
                 self._work.changed(row)
-            self._tell_stored(row)
         if status == Status.OFFLINE and _is_owed(row):
             self._hints[row.to_id] = None
 
     def _tell_stored(self, row: MessageRow) -> None:
-        """Also for a repeat: the first telling may have died with the process after its commit."""
         if self._terms.tell_stored:
             self._tell(row, Status.STORED)
 

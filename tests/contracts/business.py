@@ -241,9 +241,10 @@ class StatusContract(RulesContract):
         self.business = self.rules(Terms(tell_stored=True))
         stored = [Receipt(number, client_id(number), ANN, BEN, 1) for number in (7, 8)]
         self.assertEqual(self.apply(sent(7), offlined(7), sent(8)).receipts, tuple(stored))
-        # The first telling may have died with the process: a repeat, in either form, tells again.
+        # The first telling may have died with the process: a repeat tells again. Turning offline is none.
         self.assertEqual(self.apply(sent(7), sent(7)).receipts, (stored[0],))
-        self.assertEqual(self.apply(offlined(8)).receipts, (stored[1],))
+        self.assertEqual(self.apply(offlined(8)).receipts, ())
+        self.assertEqual([receipt.msg_id for receipt in self.apply(offlined(9)).receipts], [9])
         self.assertEqual(self.apply(ack(7, 3, by_business=False)).receipts, ())
 
     def test_tell_stored_of_a_late_duplicate(self) -> None:

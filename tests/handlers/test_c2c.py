@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from imconnect.core.settings import XZLL
 from imconnect.model import MAX_ID
 from imconnect.wire import im_pb2
 from imconnect.wire.client_codec import IdsReply, Other, SendReply, WithdrawReply, encode_get_msg_ids
@@ -168,67 +167,3 @@ class OtherRequestTests(TestCase):
         alice.read(encode_get_msg_ids(), encode_get_msg_ids())
         rig.turn()
         self.assertEqual([(type(one), getattr(one, "code", None)) for one in alice.got], [(IdsReply, 0), (Other, 429)])
-
-
-class JavaProfileTests(TestCase):
-    """profile: xzll, where business says who was served."""
-
-    def setUp(self) -> None:
-        self.rig = Rig(profile=XZLL, fits=lambda message: True)
-        self.alice, self.bob = self.rig.sign_in(ALICE), self.rig.sign_in(BOB)
-
-    def test_business_acknowledges_a_send(self) -> None:
-        """The gateway answers only the repeat of what is durable."""
-        self.alice.read(send_frame(BOB, "hello"), send_frame(BOB, "hello"))
-        self.rig.turn()
-        self.assertEqual((self.alice.got, self.bob.shown), ([], ["hello"]))
-        self.alice.send(BOB, "hello")
-        self.rig.turn()
-        [reply] = self.alice.replies
-        self.assertEqual((reply.code, reply.msg_id), (1, self.rig.id_of("hello")))
-
-    def test_business_tells_receipts(self) -> None:
-        """The gateway ends the message and says nothing."""
-        self.alice.send(BOB, "hello")
-        self.rig.turn()
-        self.bob.ack("hello")
-        self.rig.advance(400)
-        self.assertEqual((self.alice.got, self.bob.shown), ([], ["hello"]))
-        self.assertEqual(self.rig.metrics.receipts[3], 1)
-
-    def test_refusals_have_the_codes_of_java(self) -> None:
-        """-1 for what is the client's fault, -2 for ours."""
-        self.alice.send(BOB, "")
-        self.rig.outbox.fail_appends = True
-        self.alice.send(BOB, "hello")
-        self.rig.turn()
-        self.assertEqual(self.alice.refused, [("", -1), ("hello", -2)])
-
-    def test_going_away_writes_no_offline_event(self) -> None:
-        """Its consumer counts unread at each; only an absent receiver, exhausted retries and a restart do."""
-        self.alice.send(BOB, "one")
-        self.rig.turn()
-        self.bob.leave()
-        self.rig.turn()
-        self.assertEqual(self.rig.log, ["sent one"])
-        self.alice.send(BOB, "two")
-        self.rig.turn()
-        self.assertEqual(self.rig.log[1:], ["sent two", "offline two"])
-        self.assertEqual(self.rig.sign_in(BOB).shown, ["one", "two"])
-        self.rig.crash()
-        self.assertEqual(self.rig.log[3:], ["offline one"])
-
-    def test_nor_does_what_the_store_has_brought(self) -> None:
-        """A page's message that nobody here knows: its receiver goes again, and nothing is written."""
-        self.bob.leave()
-        self.alice.send(BOB, "hello")
-        self.rig.turn()
-        row = self.rig.store.tables.messages[self.rig.id_of("hello")]
-        row.msg_status = 1
-        self.rig.node.recent._drop(self.rig.node.recent._by_id[row.msg_id])
-        bob = self.rig.sign_in(BOB)
-        self.assertEqual(bob.shown, ["hello"])
-        before = len(self.rig.log)
-        bob.leave()
-        self.rig.turn()
-        self.assertEqual(len(self.rig.log), before)
