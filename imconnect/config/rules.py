@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from imconnect.config.keys import is_loopback
 from imconnect.config.tree import Config
@@ -62,18 +62,12 @@ _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
         lambda config: config.outbox.ack_after == "broker",
         "disk: broker comes with the RocketMQ transport",
     ),
-    (
-        "business.mode",
-        lambda config: bool(config.rocketmq.server_addr) and config.business.mode == "embedded",
-        "off: with rocketmq.server_addr, twistd imbusiness consumes",
-    ),
     ("redis.url", lambda config: bool(config.redis.url), "nothing: several nodes are not supported yet"),
 )
 
 
-def unsupported(config: Config, able: Collection[str] = ()) -> None:
-    """Raises ConfigError for a setting that is valid but that this version cannot do; `able`: keys that the command
-    in question can do all the same."""
+def unsupported(config: Config) -> None:
+    """Raises ConfigError for a setting that is valid but that this version cannot do."""
     for name, used, needs in _NOT_YET:
-        if name not in able and used(config):
+        if used(config):
             raise ConfigError(name, f"expected {needs}")

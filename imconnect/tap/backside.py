@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.producer_embedded import EmbeddedProducer
@@ -17,14 +17,17 @@ from imconnect.events.dialect import Dialect
 from imconnect.model import Applied
 from imconnect.observe.metrics import Metrics
 from imconnect.service import Part
-from imconnect.tap.database import Database, Jobs
+from imconnect.tap.clock import now_ms
+from imconnect.tap.database import Database, IfAway
+from imconnect.tap.jobs import Jobs, Keeping
 
 #: Threads that read what users are owed.
 READERS = 4
 #: Seconds that a start may take to bring what an earlier process left into the database.
 RECOVERY = 600.0
 
-Gauges = dict[str, Callable[[], float]]
+#: (name, part, seconds that its start may take), in the order in which they start.
+Parts = Sequence[tuple[str, Part, float]]
 
 
 class Backside(NamedTuple):
@@ -32,12 +35,18 @@ class Backside(NamedTuple):
 
     producer: Producer
     store: PendingStore
-    #: (name, part, seconds that its start may take), in the order in which they start.
-    parts: Sequence[tuple[str, Part, float]]
-    gauges: Gauges
+    #: Before the outbox is opened, and after it was recovered: what tells people something.
+    parts: Parts
+    consumers: Parts
     telling: Telling
-    #: Whether what the log holds is in the database as soon as the queue has it: then clients wait for that.
-    embedded: bool
+    #: What takes the events, as `/ready` calls it.
+    taker: Literal["queue", "database"]
+    #: Whether clients wait until the database has what the log holds: always, unless it is away, never.
+    settles: Literal["always", "if there", "never"]
+    #: None: business is elsewhere.
+    business: Keeping | None = None
+    #: Called when clients are asked to leave.
+    leave: Callable[[], None] = lambda: None
 
 
 class Telling:
@@ -68,48 +77,85 @@ class Readers:
 
 
 def make_backside(
-    reactor: Any, config: Config, folder: DataDir, dialect: Dialect, metrics: Metrics, now_ms: Callable[[], int]
+    reactor: Any, config: Config, folder: DataDir, dialect: Dialect, metrics: Metrics, http_port: int
 ) -> Backside:
     """As configured. Raises ConfigError, and Damaged for a file that cannot be ours."""
-    if config.rocketmq.server_addr:
-        return _rocketmq(reactor, config, folder, dialect, metrics)
-    return _embedded(reactor, config, folder, now_ms)
-
-
-def _embedded(reactor: Any, config: Config, folder: DataDir, now_ms: Callable[[], int]) -> Backside:
-    """Queue, business and database in this process."""
-    telling = Telling()
-    database = Database(reactor, config, config.business.database or folder.file("business.db"), now_ms)
-    pool = Pool(reactor, "store", READERS)
-    jobs = Jobs(reactor, database, now_ms, config.business.keep_days, telling)
-    return Backside(
-        producer=EmbeddedProducer(database.rules, database.writer, telling),
-        store=SqlPendingStore(database.engine, pool),
-        parts=(("database", database, RECOVERY), ("store", Readers(pool), 10.0), ("jobs", jobs, 10.0)),
-        gauges={**database.gauges(), **jobs.gauges()},
-        telling=telling,
-        embedded=True,
-    )
-
-
-def _rocketmq(reactor: Any, config: Config, folder: DataDir, dialect: Dialect, metrics: Metrics) -> Backside:
-    """Events go to RocketMQ, imbusiness applies them; the database is only read here, and may be away."""
+    if not config.rocketmq.server_addr:
+        return _embedded(reactor, config, folder, metrics)
     # Late: an embedded gateway never loads the RocketMQ client.
     from imconnect.backends.producers import make_producer
 
-    engine = make_engine(config.business.database)
-    pool = Pool(reactor, "store", READERS)
     producer = make_producer(
         reactor, config.rocketmq, dialect, node_id=config.node.id, data_dir=folder.path, metrics=metrics
     )
+    if config.business.mode == "embedded":
+        return _consuming(reactor, config, producer, metrics, f"{config.node.name or 'imconnect'}-{http_port}")
+    return _business_elsewhere(reactor, config, producer)
+
+
+def _embedded(reactor: Any, config: Config, folder: DataDir, metrics: Metrics) -> Backside:
+    """Queue, business and database in this process."""
+    telling = Telling()
+    url_or_path = config.business.database or folder.file("business.db")
+    if_away = _if_away(url_or_path)
+    database = Database(reactor, config, url_or_path, now_ms, if_away=if_away)
+    jobs = Jobs(reactor, database, now_ms, config.business.keep_days, telling)
+    business = Keeping(database, jobs)
+    business.register(metrics)
+    pool = Pool(reactor, "store", READERS)
+    return Backside(
+        producer=EmbeddedProducer(database.rules, database.writer, telling),
+        store=SqlPendingStore(database.engine, pool),
+        parts=(("database", database, RECOVERY), ("store", Readers(pool), 10.0)),
+        consumers=(("jobs", jobs, 10.0),),
+        telling=telling,
+        taker="database",
+        settles="always" if if_away == "fail" else "if there",
+        business=business,
+    )
+
+
+def _consuming(reactor: Any, config: Config, producer: Producer, metrics: Metrics, name: str) -> Backside:
+    """Events go to RocketMQ, and this process is a member of the group that applies them."""
+    from imconnect.tap.consuming import Membership, make_consuming
+
+    telling = Telling()
+    url = config.business.database
+    database = Database(reactor, config, url, now_ms, if_away=_if_away(url))
+    consuming = make_consuming(reactor, config, database, telling, metrics, name)
+    member = Membership(reactor, consuming)
+    pool = Pool(reactor, "store", READERS)
+    return Backside(
+        producer=producer,
+        store=SqlPendingStore(database.engine, pool),
+        parts=(("producer", _Closing(producer), 10.0), ("database", database, RECOVERY), ("store", Readers(pool), 10.0)),
+        consumers=(("jobs", consuming.jobs, 10.0), ("consumer", member, 10.0)),
+        telling=telling,
+        taker="queue",
+        settles="never",
+        business=consuming,
+        leave=member.leave,
+    )
+
+
+def _business_elsewhere(reactor: Any, config: Config, producer: Producer) -> Backside:
+    """Events go to RocketMQ, imbusiness applies them; the database is only read here, and may be away."""
+    engine = make_engine(config.business.database)
+    pool = Pool(reactor, "store", READERS)
     return Backside(
         producer=producer,
         store=SqlPendingStore(engine, pool),
         parts=(("producer", _Closing(producer), 10.0), ("store", Readers(pool, engine.dispose), 10.0)),
-        gauges={},
+        consumers=(),
         telling=Telling(),
-        embedded=False,
+        taker="queue",
+        settles="never",
     )
+
+
+def _if_away(url_or_path: str) -> IfAway:
+    """A file that cannot be used is this machine's own trouble; a server may come back."""
+    return "fail" if "://" not in url_or_path or url_or_path.startswith("sqlite") else "go on"
 
 
 class _Closing:

@@ -5,48 +5,26 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import attrs
-
 from imconnect import __version__
-from imconnect.backends.consumer_rocketmq import RocketmqConsumer
-from imconnect.backends.intake import Intake
 from imconnect.backends.pushback_grpc import GrpcPushback
 from imconnect.observe.metrics import Metrics
-from imconnect.tap.database import Database, Jobs
+from imconnect.tap.consuming import Consuming
 
 
 class BusinessState:
     """One per process. `phase` is set by the service tree: starting, ready, stopping."""
 
-    def __init__(
-        self,
-        client_id: str,
-        database: Database,
-        intake: Intake,
-        consumer: RocketmqConsumer,
-        jobs: Jobs,
-        pushback: GrpcPushback,
-    ) -> None:
-        self._client_id = client_id
-        self._database, self._intake, self._consumer = database, intake, consumer
-        self._jobs, self._pushback = jobs, pushback
+    def __init__(self, consuming: Consuming, pushback: GrpcPushback) -> None:
+        self._consuming, self._pushback = consuming, pushback
         self._started = time.monotonic()
         self.phase = "starting"
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether it consumes; if not, why. What is away while it waits for it is `degraded`."""
         if self.phase != "ready":
-            return False, {"reason": "waiting for the database" if self._database.waiting else self.phase}
-        degraded = []
-        if self._consumer.away:
-            degraded.append("queue")
-        if self._intake.trouble or self._jobs.trouble:
-            degraded.append("database")
-        if self._pushback.away:
-            degraded.append("gateways")
-        if self._jobs.parked:
-            degraded.append("parked")
-        return True, {"degraded": degraded}
+            return False, {"reason": "waiting for the database" if self._consuming.database.away else self.phase}
+        degraded = self._consuming.degraded()
+        return True, {"degraded": [*degraded, "gateways"] if self._pushback.away else degraded}
 
     def stats(self) -> dict[str, Any]:
         """What `/stats` shows."""
@@ -55,11 +33,7 @@ class BusinessState:
             "version": __version__,
             "phase": self.phase,
             "uptime": round(time.monotonic() - self._started, 1),
-            "client_id": self._client_id,
-            "queues": self._consumer.queues,
-            "lag": self._consumer.lag(),
-            "business": attrs.asdict(self._database.rules.counts),
-            "parked_rows": self._jobs.parked,
+            **self._consuming.stats(),
             "gateways": {
                 each: {"told": told[each], "failed": failed[each], "dropped": dropped[each]} for each in told
             },
@@ -67,17 +41,9 @@ class BusinessState:
         }
 
     def register(self, metrics: Metrics) -> None:
-        """Everything that is asked at scrape time."""
-        metrics.gauges.update(
-            {
-                "consumer_queues": lambda: len(self._consumer.queues),
-                **self._database.gauges(),
-                **self._jobs.gauges(),
-            }
-        )
+        """Everything of the push-back that is asked at scrape time."""
         metrics.labelled.update(
             {
-                "consumer_lag": self._consumer.lag,
                 "pushback_told": lambda: self._pushback.told,
                 "pushback_failed": lambda: self._pushback.failed,
                 "pushback_dropped": lambda: self._pushback.dropped,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -13,7 +13,7 @@ from imconnect.backends.auth_open import OpenAuthenticator
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.config import Config
-from imconnect.core.background import within
+from imconnect.core.background import sleep, within
 from imconnect.core.node import Node
 from imconnect.core.settings import SEED, XZLL, Settings
 from imconnect.edge.http import make_site
@@ -38,6 +38,8 @@ _log = Logger()
 
 #: Seconds in which the queue may take the rest when the process stops.
 FLUSH = 2.0
+#: Seconds between two looks whether a start still waits for a reason.
+LOOK = 0.05
 DIALECTS: Mapping[str, Dialect] = {"seed": seed.SEED, "xzll": xzll.XZLL}
 
 
@@ -58,7 +60,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
 
     metrics = Metrics()
     dialect = DIALECTS[config.profile]
-    behind = make_backside(reactor, config, folder, dialect, metrics, now_ms)
+    behind = make_backside(reactor, config, folder, dialect, metrics, http.getsockname()[1])
     outbox = SqliteOutbox(reactor, folder.file("outbox.db"), sync="full" if config.outbox.sync == "full" else "normal")
     node = Node(
         clock=reactor,
@@ -76,16 +78,17 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     behind.telling.node = node
     factory = Factory(reactor, edge_settings(config), node, OpenAuthenticator(), metrics)
     listening = Listening(reactor, websocket, factory)
-    state = State(node, outbox, factory, now_ms)
+    state = State(node, outbox, factory, behind, now_ms)
     state.register(metrics)
-    metrics.gauges.update(behind.gauges)
 
     service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
     service.add("data_dir", _Folder(folder))
     for name, part, seconds in behind.parts:
         service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
     service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
-    service.add("relay", _Recovery(node, reactor, behind.embedded), start_within=RECOVERY)
+    service.add("relay", _Recovery(node, reactor, behind.settles), start_within=RECOVERY)
+    for name, part, seconds in behind.consumers:
+        service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
     if grpc is not None:
         # Late: an embedded gateway never loads gRPC.
         from imconnect.edge.grpc_server import GrpcServer
@@ -93,7 +96,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
         service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name), stop_within=AFTER_DRAIN)
     service.add("clients", _Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
-    service.add("ready", _Ready(state, factory, listening))
+    service.add("ready", _Ready(state, factory, listening, behind.leave))
 
 
 def core_settings(config: Config) -> Settings:
@@ -163,15 +166,24 @@ class _Log:
 
 
 class _Recovery:
-    """Embedded queue: what the log still held is in the database before anybody signs in. A broker may be away."""
+    """Embedded queue: what the log still held is in the database before anybody signs in. A database on another
+    machine, and a broker, may be away: then it follows later."""
 
-    def __init__(self, node: Node, clock: Any, embedded: bool) -> None:
+    def __init__(self, node: Node, clock: Any, settles: Literal["always", "if there", "never"]) -> None:
         self._node = node
         self._clock = clock
-        self._embedded = embedded
+        self._settles = settles
 
-    def start(self) -> Deferred[None] | None:
-        return self._node.relay.caught_up() if self._embedded else None
+    async def start(self) -> None:
+        relay = self._node.relay
+        if self._settles == "always":
+            await relay.caught_up()
+        elif self._settles == "if there":
+            done = relay.caught_up()
+            while not done.called and not relay.last_error:
+                await sleep(self._clock, LOOK)
+            if not done.called:
+                _log.warn("starting with {count} events in the outbox: {why}", count=relay.backlog, why=relay.last_error)
 
     async def stop(self) -> None:
         """A moment for the queue to take the rest; what it does not take stays in the log."""
@@ -197,10 +209,11 @@ class _Clients:
 class _Ready:
     """Says to load balancers and to systemd that clients are taken, and no longer."""
 
-    def __init__(self, state: State, factory: Factory, listening: Listening) -> None:
+    def __init__(self, state: State, factory: Factory, listening: Listening, leave: Callable[[], None]) -> None:
         self._state = state
         self._factory = factory
         self._listening = listening
+        self._leave = leave
 
     def start(self) -> None:
         self._state.phase = "ready"
@@ -213,3 +226,4 @@ class _Ready:
         self._factory.accepting = False
         systemd.notify("STOPPING=1")
         _log.info("stopping: clients are asked to leave")
+        self._leave()

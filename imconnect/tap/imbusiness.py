@@ -6,27 +6,22 @@ It keeps no files: the database is elsewhere, and so it takes no data_dir. Two o
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from twisted.logger import Logger
 
-from imconnect.backends.consumer_rocketmq import RocketmqConsumer
-from imconnect.backends.intake import Intake
-from imconnect.backends.producers import connector
 from imconnect.backends.pushback_grpc import GrpcPushback
 from imconnect.config import Config
 from imconnect.edge.http import make_site
 from imconnect.errors import ConfigError
-from imconnect.events.seed import SEED
-from imconnect.events.xzll import XZLL
 from imconnect.observe import systemd
 from imconnect.observe.metrics import Metrics
 from imconnect.service import OrderedService
 from imconnect.tap.business_state import BusinessState
 from imconnect.tap.clock import now_ms
-from imconnect.tap.database import Database, Jobs
+from imconnect.tap.consuming import make_consuming
+from imconnect.tap.database import Database
 from imconnect.tap.listening import Listening, bind
 from imconnect.tap.logged import make_service
 from imconnect.tap.options import Options as GatewayOptions
@@ -41,7 +36,6 @@ class Options(GatewayOptions):
     """The same as the gateway's; only its HTTP port is another one by default."""
 
     defaults_of_command: ClassVar[Mapping[str, Any]] = {"http": {"port": 10003}}
-    able: ClassVar[Collection[str]] = ("business.mode",)
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
@@ -54,37 +48,20 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     _check(config)
     http = bind(config.http.host, config.http.port, "http.port")
     name = f"{config.node.name or 'imbusiness'}-{http.getsockname()[1]}"
-    # The same after a restart, and nobody else's on this machine: the broker gives the queues back at once.
-    client_id = f"{socket.gethostname()}@{name}"
 
     metrics = Metrics()
-    database = Database(reactor, config, config.business.database, now_ms, patient=True)
+    database = Database(reactor, config, config.business.database, now_ms, if_away="wait")
     pushback = GrpcPushback(reactor, config.business.gateways, name)
-    intake = Intake(
-        reactor,
-        database.rules,
-        database.writer,
-        pushback,
-        metrics,
-        max_attempts=config.rocketmq.consumer.max_attempts,
-        always_told=config.profile == "xzll",
-    )
-    consumer = RocketmqConsumer(
-        connector(reactor, config.rocketmq, client_id),
-        intake.take,
-        group=config.rocketmq.consumer.group_name,
-        topic=config.rocketmq.topic or (XZLL if config.profile == "xzll" else SEED).topic,
-    )
-    jobs = Jobs(reactor, database, now_ms, config.business.keep_days, pushback)
-    state = BusinessState(client_id, database, intake, consumer, jobs, pushback)
+    consuming = make_consuming(reactor, config, database, pushback, metrics, name)
+    state = BusinessState(consuming, pushback)
     state.register(metrics)
 
     service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
     service.add("database", database, start_within=FOREVER, stop_within=5.0)
     service.add("pushback", pushback, stop_within=3.0)
-    service.add("consumer", consumer)
-    service.add("jobs", jobs, stop_within=5.0)
-    service.add("ready", _Ready(state, client_id))
+    service.add("consumer", consuming.consumer)
+    service.add("jobs", consuming.jobs, stop_within=5.0)
+    service.add("ready", _Ready(state, consuming.client_id))
 
 
 def _check(config: Config) -> None:

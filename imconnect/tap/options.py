@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
@@ -41,8 +41,6 @@ class Options(usage.Options):
     optFlags: ClassVar[list[list[Any]]] = [["check", None, "only validate, and print the effective configuration"]]
     #: Defaults of this command where nobody says anything.
     defaults_of_command: ClassVar[Mapping[str, Any]] = {}
-    #: Keys that this command can do although the other one cannot yet (`config.rules.unsupported`).
-    able: ClassVar[Collection[str]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +77,7 @@ class Options(usage.Options):
             self.configuration = load(
                 self["config"], self["env"], self.overrides, os.environ, self.defaults_of_command
             )
-            unsupported(self.configuration, self.able)
+            unsupported(self.configuration)
         if self["check"]:
             sys.stdout.write(printed(self.configuration))
             raise SystemExit(0)

@@ -11,15 +11,19 @@ from imconnect.core.node import Node
 from imconnect.core.ports import Outbox
 from imconnect.edge.websocket import Factory
 from imconnect.observe.metrics import Metrics
+from imconnect.tap.backside import Backside
 
 
 class State:
     """One per gateway. `phase` is set by the service tree: starting, ready, draining."""
 
-    def __init__(self, node: Node, outbox: Outbox, factory: Factory, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, node: Node, outbox: Outbox, factory: Factory, behind: Backside, now_ms: Callable[[], int]
+    ) -> None:
         self._node = node
         self._outbox = outbox
         self._factory = factory
+        self._taker, self._business = behind.taker, behind.business
         self._now_ms = now_ms
         self._started = time.monotonic()
         self.phase = "starting"
@@ -32,14 +36,16 @@ class State:
             return False, {"reason": "the outbox takes no writes, sends are refused"}
         if not self._node.room_for_sends():
             return False, {"reason": "the outbox is full, sends are refused"}
-        degraded = []
+        degraded: list[str] = []
         if self._node.relay.last_error:
-            degraded.append("queue")
+            degraded.append(self._taker)
         if not self._node.backfill.store_answers:
             degraded.append("store")
         if self._node.relay.parked:
             degraded.append("outbox_parked")
-        return True, {"degraded": degraded}
+        if self._business is not None:
+            degraded += self._business.degraded()
+        return True, {"degraded": list(dict.fromkeys(degraded))}
 
     def stats(self) -> dict[str, Any]:
         """What `/stats` shows."""
@@ -64,6 +70,7 @@ class State:
             },
             "resend": {"waiting": len(node.resend)},
             "recent": {"rows": len(node.recent), "window_seconds": round(node.recent.window_seconds(), 1)},
+            **(self._business.stats() if self._business is not None else {}),
         }
 
     def register(self, metrics: Metrics) -> None:

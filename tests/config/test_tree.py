@@ -160,7 +160,6 @@ class RuleTests(TestCase):
             ("server.tls.certificate", Config(server=Server(tls=Tls(certificate="c", key="k")))),
             ("server.reuse_port", Config(server=Server(reuse_port=True))),
             ("outbox.ack_after", Config(outbox=Outbox(ack_after="broker"))),
-            ("business.mode", Config(rocketmq=Rocketmq(server_addr="mq:9876"))),
             ("redis.url", Config(redis=Redis(url="redis://r"))),
         ):
             self.assertEqual(self.assertRaises(ConfigError, unsupported, config).key, key)

@@ -124,9 +124,9 @@ class WiringTests(TestCase):
         parts = self.parts(self.config())
         ready, state = parts["ready"], parts["ready"]._state
         self.assertEqual(state.ready(), (False, {"reason": "starting"}))
-        parts["database"].waiting = True
+        parts["database"].away = "no answer"
         self.assertEqual(state.ready(), (False, {"reason": "waiting for the database"}))
-        parts["database"].waiting = False
+        parts["database"].away = ""
         ready.start()
         self.assertEqual(state.ready(), (True, {"degraded": ["queue"]}))
         ready.stop()
