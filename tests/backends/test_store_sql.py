@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, Select, text
+from sqlalchemy import Engine, Select, select, text
 from sqlalchemy.dialects import mysql
 
 from imconnect.backends.sql import queries, schema
@@ -184,8 +184,21 @@ class IndexTests(TestCase):
             self.check_steps(table.name, self.steps(delete_text("sqlite", table, 1), keys))
 
     def test_pages_are_not_sorted(self) -> None:
-        """A page of what is owed comes in the order of the key: no sorting of all that is owed."""
-        self.assertNotIn("TEMP B-TREE", " ".join(self.steps(queries.owed(1, 2, 3))))
+        """What comes in the order of an index is not sorted again: a page costs what is in it."""
+        columns = schema.message.c
+        history = select(*columns).where(columns.chat_id == "c", columns.msg_id < 9).order_by(columns.msg_id.desc())
+        self.check_steps("history", self.steps(history.limit(50)))
+        for statement in (
+            queries.owed(1, 2, 3),
+            queries.notices(1, 2, 3),
+            queries.messages([1, 2]),
+            queries.early_of([1, 2]),
+            queries.oldest_early(1, 2),
+            queries.purgeable(1, 2),
+            history.limit(50),
+        ):
+            steps = " ".join(self.steps(statement))
+            self.assertNotIn("TEMP B-TREE", steps, str(statement))
 
 
 class MysqlTextTests(TestCase):
