@@ -74,6 +74,11 @@ class MariaDb:
             raise CannotRun("MariaDB is not running")
         return self._server.pid
 
+    @property
+    def runs(self) -> bool:
+        """It was started, and not stopped or killed here."""
+        return self._server is not None
+
     def url(self, database: str = DATABASE) -> str:
         """For `business.database`."""
         return f"mysql+pymysql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -85,7 +90,6 @@ class MariaDb:
         data = self.folder / "data"
         if not data.is_dir():
             self._initialise(data)
-        options = [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
         command = [
             program,
             "--no-defaults",
@@ -95,7 +99,7 @@ class MariaDb:
             "--bind-address=127.0.0.1",
             f"--pid-file={self.folder}/mariadbd.pid",
             f"--init-file={self._init_file()}",
-            *options,
+            *self._options(),
             *self._as_user(),
         ]
         with (self.folder / "error.log").open("ab") as log:
@@ -160,13 +164,17 @@ class MariaDb:
             self._server = None
 
     def _initialise(self, data: Path) -> None:
-        command = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", *self._as_user()]
+        options = [*self._options(), *self._as_user()]
+        command = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", *options]
         if os.geteuid() == 0:
             shutil.chown(self.folder, "mysql")
         try:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         except subprocess.CalledProcessError as error:
             raise CannotRun(f"mariadb-install-db failed: {error.stderr.decode(errors='replace')[-300:]}") from error
+
+    def _options(self) -> list[str]:
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
 
     def _init_file(self) -> Path:
         """Runs at every start: the account has the password of this object."""
