@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from imconnect.core.backfill import Backfill
 from imconnect.core.delivery import Delivery
+from imconnect.core.forward import Forward
 from imconnect.core.hub import Hub
 from imconnect.core.outcome import Outcome
 from imconnect.core.recent import Recent, State
@@ -15,7 +16,7 @@ from imconnect.core.resend import Resend
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
-from imconnect.model import Receipt, Withdrawal
+from imconnect.model import End, Receipt, Withdrawal
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_receipt
 
@@ -45,6 +46,14 @@ class Act:
         self._backfill = backfill
         self._metrics = metrics
         self._bug = bug
+        #: The way to the other nodes; None where there are none.
+        self.forward: Forward | None = None
+
+    def committed(self, batch: Sequence[Outcome]) -> None:
+        """The fate of these is known: they hold up nobody's reading any more."""
+        for outcome in batch:
+            if outcome.session is not None:
+                outcome.session.answered(self._settings.pending_commands)
 
     def durable(self, batch: Sequence[Outcome], first: int) -> None:
         """The events of this batch are in the log, numbered from `first`."""
@@ -83,7 +92,6 @@ class Act:
         session = outcome.session
         if session is None:
             return
-        session.answered(self._settings.pending_commands)
         original = outcome.repeats
         if original is not None:
             refused = original.state is State.FAILED
@@ -114,13 +122,24 @@ class Act:
             if session.stage is Stage.FULL and len(session.open) <= self._settings.unacknowledged // 2:
                 self._backfill.again(session)
 
+    def ended_elsewhere(self, end: End) -> None:
+        """Another node has committed the end of a message that this one may be pushing, or whose sender is here."""
+        if self._recent.end_elsewhere(end):
+            self._ended(end)
+
     def _end(self, event: Acknowledged | Withdrawn) -> None:
-        """Nobody is shown it any more: not by a retry, not from a queue, not from a page."""
-        self._resend.end(event.msg_id)
-        self._has(event.receiver, event.msg_id)
+        status = State.WITHDRAWN
         if type(event) is Acknowledged:
+            status = State(event.status)
             self._metrics.receipts[event.status] += 1
-            if not self._settings.profile.receipts_by_gateway:
-                return
-            receipt = Receipt(event.msg_id, event.client_msg_id, event.sender, event.receiver, event.status)
-            self._hub.tell(event.sender, encode_receipt(receipt, self._settings.profile.success))
+        end = End(event.msg_id, event.client_msg_id, event.sender, event.receiver, status)
+        self._ended(end)
+        if self.forward is not None:
+            self.forward.end(end)
+
+    def _ended(self, end: End) -> None:
+        """Nobody is shown it any more: not by a retry, not from a queue, not from a page. And its sender is told."""
+        self._resend.end(end.msg_id)
+        self._has(end.receiver, end.msg_id)
+        if end.status != State.WITHDRAWN and self._settings.profile.receipts_by_gateway:
+            self._hub.tell(end.sender, encode_receipt(Receipt(*end), self._settings.profile.success))

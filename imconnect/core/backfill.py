@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from imconnect.core.background import Background, sleep, within
+from imconnect.core.claims import Claims
 from imconnect.core.delivery import Delivery
 from imconnect.core.hub import Hub
 from imconnect.core.ports import PendingStore
@@ -45,6 +46,7 @@ class Backfill:
         background: Background,
         slow: Callable[[Session], None],
         bug: Callable[[Session], None],
+        shown: Callable[[Row], bool],
     ) -> None:
         self._clock = clock
         self._now_ms = now_ms
@@ -56,7 +58,11 @@ class Backfill:
         self._background = background
         self._slow = slow
         self._bug = bug
+        #: Whether a row of `recent` may be shown already.
+        self._shown = shown
         self._watching = False
+        #: What has ended on other nodes can be asked for; None where there are none.
+        self.claims: Claims | None = None
         #: When the oldest message was accepted that somebody online is owed; None where there is none.
         self.oldest_owed: int | None = None
         #: False while the store did not answer the last question.
@@ -121,7 +127,7 @@ class Backfill:
 
     async def _unknown(self, session: Session) -> list[Row]:
         """Rows of `recent` that the store does not know. Asked before the pages: what it knows by then is in them."""
-        rows = {row.msg_id: row for row in self._recent.owed(session.user)}
+        rows = {row.msg_id: row for row in self._recent.owed(session.user) if self._shown(row)}
         if not rows:
             return []
         known = await within(self._store.known(list(rows)), self._settings.backfill_timeout, self._clock)
@@ -136,6 +142,7 @@ class Backfill:
             asked = self._store.owed(session.user, after, self._settings.page)
             page = await within(asked, self._settings.backfill_timeout, self._clock)
             self.store_answers = True
+            await self._ask_ends(session, [owed.message.msg_id for owed in page])
             for message, offline in page:
                 if not self._room(session):
                     return False
@@ -150,6 +157,7 @@ class Backfill:
 
     async def _rows(self, session: Session, rows: Sequence[Row]) -> bool:
         """Push what the store does not know, at the pace of the pages; -> whether all of it was."""
+        await self._ask_ends(session, [row.msg_id for row in rows])
         for start in range(0, len(rows), self._settings.page):
             if start:
                 self._hub.flush()
@@ -158,9 +166,17 @@ class Backfill:
                 if not self._room(session):
                     return False
                 # It may have ended while the pages were read.
-                if row.message is not None and not row.ended and not session.had(row.msg_id):
+                if row.message is not None and not self._recent.ended(row.msg_id) and not session.had(row.msg_id):
                     self._delivery.push_owed(session, row.message, offline=False)
         return True
+
+    async def _ask_ends(self, session: Session, msg_ids: Sequence[int]) -> None:
+        """Asked after the page was read: what ended on another node meanwhile is neither shown from it nor from the
+        queue behind it."""
+        if self.claims is not None:
+            waiting = [message.msg_id for message, _ in session.waiting]
+            for msg_id in await self.claims.ended(session.user, [*msg_ids, *waiting]):
+                session.acknowledge(msg_id)
 
     def _room(self, session: Session) -> bool:
         """Whether this session takes another message; one that is full falls out of its backfill."""

@@ -5,7 +5,7 @@ Provisional until the batch is durable, so nobody is ever answered from a claim 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 from twisted.internet.defer import Deferred, succeed
@@ -60,7 +60,7 @@ class Claims:
 
         def away(failure: Failure) -> None:
             self._metrics.sends_unclaimed += len(sends)
-            self._is_away(failure)
+            self._trap(failure)
 
         return asked.addCallbacks(answered, away)
 
@@ -71,7 +71,19 @@ class Claims:
         if not (claims or ended) or self._clock.seconds() < self._away_until:
             return succeed(None)
         told = self._index.settle(claims, ended) if durable else self._index.release(claims)
-        return within(told, DEADLINE, self._clock).addCallbacks(lambda _: self._is_back(), self._is_away)
+        return within(told, DEADLINE, self._clock).addCallbacks(lambda _: self._is_back(), self._trap)
+
+    async def ended(self, user: int, msg_ids: Collection[int]) -> set[int]:
+        """Which of these have ended for this user on any node, as far as the index answers."""
+        if not msg_ids or self._clock.seconds() < self._away_until:
+            return set()
+        try:
+            found = await within(self._index.ended(user, msg_ids), DEADLINE, self._clock)
+        except Unavailable as error:
+            self._is_away(str(error))
+            return set()
+        self._is_back()
+        return found
 
     def _decide_anew(self, outcome: Outcome, message: Message, claimed: Claimed) -> None:
         row = self._recent.repeat_of(message.sender, message.client_msg_id)
@@ -108,14 +120,17 @@ class Claims:
             self.answers = True
             _log.info("the index of what was sent answers again")
 
-    def _is_away(self, failure: Failure) -> None:
+    def _trap(self, failure: Failure) -> None:
         failure.trap(Unavailable)
+        self._is_away(failure.getErrorMessage())
+
+    def _is_away(self, why: str) -> None:
         self._away_until = self._clock.seconds() + AWAY
         if self.answers:
             self.answers = False
             _log.warn(
                 "the index of what was sent does not answer, a repeat through another node may be stored twice: {why}",
-                why=failure.getErrorMessage(),
+                why=why,
             )
 
 

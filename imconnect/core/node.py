@@ -11,15 +11,18 @@ from twisted.python.failure import Failure
 from imconnect.core.act import Act
 from imconnect.core.backfill import Backfill
 from imconnect.core.background import Background
+from imconnect.core.claims import Claims
 from imconnect.core.context import Context, Handlers, Refuse
 from imconnect.core.delivery import Delivery
 from imconnect.core.dispatch import INTERNAL_ERROR, Dispatch
 from imconnect.core.drain import drain
+from imconnect.core.gate import Gate
 from imconnect.core.hub import Hub
+from imconnect.core.others import REPLACED, Between, Others
 from imconnect.core.outcome import Outcome
 from imconnect.core.pipeline import Pipeline
 from imconnect.core.ports import Entry, Link, Outbox, PendingStore, Producer
-from imconnect.core.recent import Recent
+from imconnect.core.recent import Recent, Row
 from imconnect.core.relay import Relay
 from imconnect.core.resend import STEP, Resend
 from imconnect.core.session import Session, Stage
@@ -33,7 +36,6 @@ from imconnect.wire.ids import Snowflake, time_of
 
 _log = Logger()
 
-REPLACED = 4001
 SLOW = 4003
 #: Seconds between two rounds of small chores, and how many of them pass between two reservations of ids.
 CHORES = 1.0
@@ -59,7 +61,9 @@ class Node:
         handlers: Handlers,
         refuse: Refuse,
         fits: Callable[[Message], bool],
+        between: Between | None = None,
     ) -> None:
+        """`between`: the ports to other nodes, where there may be any."""
         self._clock = clock
         self._now_ms = now_ms
         self._settings = settings
@@ -75,8 +79,15 @@ class Node:
         self.hub = Hub(settings.connections_per_user, self.slow)
         self.recent = Recent(settings.recent_rows, settings.dedupe_window * 1000, settings.business_lag * 1000, now_ms)
         self.resend = Resend(settings.delays, settings.give_up, settings.unacknowledged_total)
-        self.relay = Relay(clock=clock, outbox=outbox, producer=producer, background=self.background, metrics=metrics)
-        self.pipeline = Pipeline(clock, outbox, metrics, self._durable, self._failed)
+        self.relay = Relay(
+            clock=clock,
+            outbox=outbox,
+            producer=producer,
+            background=self.background,
+            metrics=metrics,
+            moved=self._relayed,
+        )
+        self.pipeline = Pipeline(clock, outbox, metrics, self._durable, self._failed, settings.commit_timeout)
         self.delivery = Delivery(
             clock=clock,
             settings=settings,
@@ -98,6 +109,7 @@ class Node:
             background=self.background,
             slow=self.slow,
             bug=self._bug,
+            shown=self._may_be_shown,
         )
         self._act = Act(
             settings=settings,
@@ -109,6 +121,9 @@ class Node:
             metrics=metrics,
             bug=self._bug,
         )
+        #: Where acting waits for the broker.
+        self.gate = Gate(self._act, lambda: self.relay.position) if settings.ack_after_broker else None
+        self.others = self._meet(between) if between is not None else None
         context = Context(
             settings=settings,
             recent=self.recent,
@@ -132,6 +147,27 @@ class Node:
         )
         self.receive = self._dispatch.receive
 
+    def _meet(self, between: Between) -> Others:
+        claims = Claims(
+            clock=self._clock,
+            index=between.index,
+            recent=self.recent,
+            settings=self._settings,
+            metrics=self.metrics,
+        )
+        return Others(
+            clock=self._clock,
+            between=between,
+            claims=claims,
+            hub=self.hub,
+            delivery=self.delivery,
+            backfill=self.backfill,
+            act=self._act,
+            pipeline=self.pipeline,
+            background=self.background,
+            end=self.end,
+        )
+
     async def recover(self) -> None:
         """Open the log, go on where an earlier process ended, and turn offline what it left open.
 
@@ -142,7 +178,7 @@ class Node:
         self._reserved = recovered.reserved_ms
         self.recent.replay(recovered.entries)
         last = recovered.last
-        rows = self.recent.open_rows()
+        rows = await self._left_open()
         for start in range(0, len(rows), RECOVERY_BATCH):
             events = [Offlined(row.message) for row in rows[start : start + RECOVERY_BATCH] if row.message]
             first = await self._outbox.append(events)
@@ -151,9 +187,24 @@ class Node:
             self.metrics.offline["restart"] += len(events)
             last = first + len(events) - 1
         self.pipeline.last = last
+        if self.gate is not None:
+            self.gate.start(last)
         self.relay.start(last, len(await self._outbox.parked()))
         if rows:
             _log.info("{count} messages were open when the last process ended: offline now", count=len(rows))
+
+    async def _left_open(self) -> list[Row]:
+        """What has not ended, in the order of the log, and not on another node either."""
+        rows = self.recent.open_rows()
+        if self.others is None:
+            return rows
+        by_user: dict[int, list[int]] = {}
+        for row in rows:
+            by_user.setdefault(row.receiver, []).append(row.msg_id)
+        ended: set[int] = set()
+        for user, msg_ids in by_user.items():
+            ended |= await self.others.claims.ended(user, msg_ids)
+        return [row for row in rows if row.msg_id not in ended]
 
     def start(self) -> None:
         """The timers."""
@@ -177,7 +228,10 @@ class Node:
         session = Session(self, identity, link, self._clock.seconds(), self._settings.burst)
         for replaced in self.hub.enter(session):
             self.end(replaced, REPLACED, "replaced")
-        self.backfill.sign_in(session)
+        if self.others is not None:
+            self.others.entered(session)
+        else:
+            self.backfill.sign_in(session)
         return session
 
     def end(self, session: Session, code: int = 0, reason: str = "") -> None:
@@ -186,6 +240,8 @@ class Node:
             return
         session.stage = Stage.ENDED
         if self.hub.leave(session):
+            if self.others is not None:
+                self.others.left(session.user)
             self.delivery.user_gone(session.user)
         else:
             self.delivery.give_back(session)
@@ -216,9 +272,26 @@ class Node:
                 self.metrics.hints += 1
                 self.backfill.hint(user)
 
+    def refusing(self) -> str:
+        """Why sends are refused, at the door or because their commit fails; empty where they are taken."""
+        return self._door() if self.pipeline.healthy else "the outbox takes no writes, sends are refused"
+
     def room_for_sends(self) -> bool:
-        """Whether the outbox takes another send."""
-        return self.backlog < self._settings.outbox_max_events
+        """Whether another send may be committed."""
+        return not self._door()
+
+    def _door(self) -> str:
+        if self.pipeline.stalled:
+            return "the outbox is too slow, sends are refused"
+        if self.backlog >= self._settings.outbox_max_events:
+            return "the outbox is full, sends are refused"
+        if self.gate is not None and self.relay.stuck_seconds() >= self._settings.broker_timeout:
+            return "the broker takes no events, sends are refused"
+        return ""
+
+    def _may_be_shown(self, row: Row) -> bool:
+        """Whether a message is as safe as was asked for; after a crash the log has some that are not yet."""
+        return self.gate is None or row.number <= self.relay.position
 
     def room_for_ends(self) -> bool:
         """Whether the outbox takes another ACK, withdrawal or OFFLINE."""
@@ -233,11 +306,17 @@ class Node:
         self.end(session, INTERNAL_ERROR, "internal error")
 
     def _durable(self, batch: Sequence[Outcome], first: int) -> None:
+        self._act.committed(batch)
         self.relay.durable(self.pipeline.last)
-        self._act.durable(batch, first)
+        (self._act if self.gate is None else self.gate).durable(batch, first)
 
     def _failed(self, batch: Sequence[Outcome]) -> None:
-        self._act.failed(batch)
+        self._act.committed(batch)
+        (self._act if self.gate is None else self.gate).failed(batch)
+
+    def _relayed(self) -> None:
+        if self.gate is not None:
+            self.gate.moved()
 
     def _do_chores(self) -> None:
         self.delivery.offline_due()

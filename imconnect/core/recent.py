@@ -194,9 +194,7 @@ class Recent:
             self._not_owed(row)
         while self._order:
             row = self._order[0]
-            if row.waits or (
-                len(self._order) <= self._max_rows and row.created >= now - self._window_ms
-            ):
+            if row.waits or (len(self._order) <= self._max_rows and row.created >= now - self._window_ms):
                 return
             self._order.popleft()
             self._drop(row)

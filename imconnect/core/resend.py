@@ -81,7 +81,9 @@ class Resend:
     def overflow(self) -> list[Message]:
         """End the oldest over the limit; -> what must be turned offline now, in order."""
         over = len(self._entries) - self._limit
-        return self._end_all([msg_id for msg_id, _ in zip(self._entries, range(over), strict=False)]) if over > 0 else []
+        return (
+            self._end_all([msg_id for msg_id, _ in zip(self._entries, range(over), strict=False)]) if over > 0 else []
+        )
 
     def due(self, now: float) -> tuple[list[Waiting], list[Waiting]]:
         """Move the wheel on; -> (to be pushed again, given up and ended). The caller reports each push by `pushed`."""
