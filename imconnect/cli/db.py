@@ -32,7 +32,7 @@ def upgrade(env: str | None, path: str | None, settings: tuple[str, ...]) -> Non
     An empty database is filled, one that is up to date is left as it is. Make a backup first.
     """
     try:
-        _upgrade(load(path, env, [parse_override(text) for text in settings], os.environ))
+        _upgrade(load(path, env, [parse_override(text) for text in settings], os.environ).config)
     except (ConfigError, Damaged, SchemaTooNew, Unavailable) as error:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(1)

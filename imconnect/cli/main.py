@@ -47,7 +47,7 @@ def main() -> None:
 def check_config(env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
     """Validate the configuration and print it as it would be used, secrets masked."""
     try:
-        config = load(path, env, [parse_override(text) for text in settings], os.environ)
+        config = load(path, env, [parse_override(text) for text in settings], os.environ).config
         unsupported(config)
     except ConfigError as error:
         click.echo(str(error), err=True)

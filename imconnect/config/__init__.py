@@ -6,7 +6,7 @@ Layers, lowest first: the defaults of `tree`, the caller's, the YAML file, `IMCO
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -25,10 +25,17 @@ from imconnect.config.structure import masked, structure
 from imconnect.config.tree import Config
 from imconnect.errors import ConfigError
 
-__all__ = ["Config", "find_config", "load", "masked", "parse_override", "printed", "unsupported"]
+__all__ = ["Config", "Loaded", "find_config", "load", "masked", "parse_override", "printed", "unsupported"]
 
 #: Defaults that a profile changes.
 _PROFILES: Mapping[str, Mapping[str, Any]] = {"xzll": {"grpc": {"port": 9091}}}
+
+
+class Loaded(NamedTuple):
+    """A configuration, and for every key that somebody gave a value: where (a file, a variable, `--set`)."""
+
+    config: Config
+    origins: Mapping[str, str]
 
 
 def load(
@@ -37,7 +44,7 @@ def load(
     overrides: Iterable[tuple[str, str]],
     environ: Mapping[str, str],
     defaults: Mapping[str, Any] | None = None,
-) -> Config:
+) -> Loaded:
     """The validated configuration. Raises ConfigError; says nothing about what this version supports.
 
     `path` is the file; without it `env` (else IMCONNECT_ENV, else dev) is looked for. `overrides` are
@@ -60,7 +67,7 @@ def load(
     except ConfigError as error:
         origin = _origin(error.key, origins)
         raise ConfigError(error.key, f"{error.message} ({origin})" if origin else error.message) from None
-    return config
+    return Loaded(config, origins)
 
 
 def printed(config: Config) -> str:

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
-
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from collections.abc import Mapping
+from typing import Any
 
 from imconnect.backends import outbox_schema
 from imconnect.backends.auth_open import OpenAuthenticator
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.config import Config
-from imconnect.core.background import sleep, within
 from imconnect.core.node import Node
 from imconnect.core.settings import SEED, XZLL, Settings
 from imconnect.edge.http import make_site
 from imconnect.edge.settings import EdgeSettings
 from imconnect.edge.websocket import Factory
-from imconnect.errors import Unavailable
 from imconnect.events import seed, xzll
 from imconnect.events.dialect import Dialect
 from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
-from imconnect.observe import systemd
 from imconnect.observe.metrics import Metrics
 from imconnect.service import OrderedService
 from imconnect.tap.backside import RECOVERY, make_backside
 from imconnect.tap.clock import now_ms
+from imconnect.tap.gateway_parts import Clients, Folder, Log, Ready, Recovery, Unused
 from imconnect.tap.listening import Listening, bind, passed_by_systemd
 from imconnect.tap.logged import AFTER_DRAIN, make_service
 from imconnect.tap.options import Options
 from imconnect.tap.state import State
 
-_log = Logger()
-
-#: Seconds in which the queue may take the rest when the process stops.
-FLUSH = 2.0
-#: Seconds between two looks whether a start still waits for a reason.
-LOOK = 0.05
+#: Keys that do nothing in a gateway that nobody tells anything.
+UNUSED_WITHOUT_GRPC = ("grpc.", "business.gateways")
 DIALECTS: Mapping[str, Dialect] = {"seed": seed.SEED, "xzll": xzll.XZLL}
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
     """For twistd."""
-    return make_service(options, reactor, add_parts)
+    service = make_service(options, reactor, add_parts)
+    if not listens_on_grpc(options.configuration):
+        unused = [name for name in options.origins if name.startswith(UNUSED_WITHOUT_GRPC)]
+        if unused:
+            service.add("settings", Unused(unused))
+    return service
+
+
+def listens_on_grpc(config: Config) -> bool:
+    """Whether anybody may have something to tell this gateway."""
+    return config.business.mode == "off" or config.profile == "xzll"
 
 
 def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
@@ -54,8 +55,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     outbox_schema.inspect(folder.file("outbox.db"))
     websocket = passed_by_systemd("websocket") or bind(config.server.host, config.server.port, "server.port")
     http = bind(config.http.host, config.http.port, "http.port")
-    listens = config.business.mode == "off" or config.profile == "xzll"
-    grpc = bind(config.grpc.host, config.grpc.port, "grpc.port") if listens else None
+    grpc = bind(config.grpc.host, config.grpc.port, "grpc.port") if listens_on_grpc(config) else None
     node_name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])
 
     metrics = Metrics()
@@ -82,11 +82,11 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     state.register(metrics)
 
     service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
-    service.add("data_dir", _Folder(folder))
+    service.add("data_dir", Folder(folder))
     for name, part, seconds in behind.parts:
         service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
-    service.add("outbox", _Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
-    service.add("relay", _Recovery(node, reactor, behind.settles), start_within=RECOVERY)
+    service.add("outbox", Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
+    service.add("relay", Recovery(node, reactor, behind.settles), start_within=RECOVERY)
     for name, part, seconds in behind.consumers:
         service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
     if grpc is not None:
@@ -94,9 +94,9 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
         from imconnect.edge.grpc_server import GrpcServer
 
         service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name), stop_within=AFTER_DRAIN)
-    service.add("clients", _Clients(node), stop_within=config.drain.deadline)
+    service.add("clients", Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
-    service.add("ready", _Ready(state, factory, listening, behind.leave))
+    service.add("ready", Ready(state, factory, listening, behind.leave))
 
 
 def core_settings(config: Config) -> Settings:
@@ -137,93 +137,3 @@ def edge_settings(config: Config) -> EdgeSettings:
         idle_timeout=limits.idle_timeout,
         outgoing_bytes=limits.outgoing_bytes,
     )
-
-
-class _Folder:
-    """The data_dir, taken before the fork and given back last."""
-
-    def __init__(self, folder: DataDir) -> None:
-        self._folder = folder
-
-    def start(self) -> None:
-        self._folder.write_pid()
-
-    def stop(self) -> None:
-        self._folder.release()
-
-
-class _Log:
-    """Opens the outbox and ends what an earlier process left open; closes it when everything else has stopped."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def start(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._node.recover())
-
-    def stop(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._node.stop())
-
-
-class _Recovery:
-    """Embedded queue: what the log still held is in the database before anybody signs in. A database on another
-    machine, and a broker, may be away: then it follows later."""
-
-    def __init__(self, node: Node, clock: Any, settles: Literal["always", "if there", "never"]) -> None:
-        self._node = node
-        self._clock = clock
-        self._settles = settles
-
-    async def start(self) -> None:
-        relay = self._node.relay
-        if self._settles == "always":
-            await relay.caught_up()
-        elif self._settles == "if there":
-            done = relay.caught_up()
-            while not done.called and not relay.last_error:
-                await sleep(self._clock, LOOK)
-            if not done.called:
-                _log.warn("starting with {count} events in the outbox: {why}", count=relay.backlog, why=relay.last_error)
-
-    async def stop(self) -> None:
-        """A moment for the queue to take the rest; what it does not take stays in the log."""
-        try:
-            await within(self._node.relay.caught_up(), FLUSH, self._clock)
-        except Unavailable:
-            _log.info("{count} events stay in the outbox for the next start", count=self._node.backlog)
-
-
-class _Clients:
-    """The timers while clients are here, and the drain when they have to leave."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def start(self) -> None:
-        self._node.start()
-
-    def stop(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._node.drain())
-
-
-class _Ready:
-    """Says to load balancers and to systemd that clients are taken, and no longer."""
-
-    def __init__(self, state: State, factory: Factory, listening: Listening, leave: Callable[[], None]) -> None:
-        self._state = state
-        self._factory = factory
-        self._listening = listening
-        self._leave = leave
-
-    def start(self) -> None:
-        self._state.phase = "ready"
-        self._factory.accepting = True
-        _log.info("ready: ws://{on.host}:{on.port}", on=self._listening)
-        systemd.notify("READY=1")
-
-    def stop(self) -> None:
-        self._state.phase = "draining"
-        self._factory.accepting = False
-        systemd.notify("STOPPING=1")
-        _log.info("stopping: clients are asked to leave")
-        self._leave()

@@ -46,6 +46,8 @@ class Options(usage.Options):
         super().__init__()
         self.overrides: list[tuple[str, str]] = []
         self.configuration = Config()
+        #: Keys that somebody gave a value, and where.
+        self.origins: Mapping[str, str] = {}
 
     def parseOptions(self, options: Any = None) -> None:
         """Twisted answers an unknown option with the whole usage, on standard output."""
@@ -74,7 +76,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         with refused():
-            self.configuration = load(
+            self.configuration, self.origins = load(
                 self["config"], self["env"], self.overrides, os.environ, self.defaults_of_command
             )
             unsupported(self.configuration)

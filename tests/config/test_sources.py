@@ -25,7 +25,7 @@ class LoadTests(TestCase):
 
     def load(self, text: str | bytes, *sets: str, environ: Mapping[str, str] | None = None) -> Config:
         """The configuration of a file with this text."""
-        return load(self.write(text), None, [parse_override(each) for each in sets], environ or {})
+        return load(self.write(text), None, [parse_override(each) for each in sets], environ or {}).config
 
     def refused(self, text: str | bytes, *sets: str, environ: Mapping[str, str] | None = None) -> str:
         """The one line that `load` answers."""
@@ -69,8 +69,8 @@ class LoadTests(TestCase):
     def test_defaults_of_the_caller(self) -> None:
         """imbusiness has another http.port by default, which anybody may override."""
         caller = {"http": {"port": 10003}}
-        self.assertEqual(load(self.write(""), None, [], {}, caller).http.port, 10003)
-        self.assertEqual(load(self.write("http: {port: 5}"), None, [], {}, caller).http.port, 5)
+        self.assertEqual(load(self.write(""), None, [], {}, caller).config.http.port, 10003)
+        self.assertEqual(load(self.write("http: {port: 5}"), None, [], {}, caller).config.http.port, 5)
 
     def test_defaults_of_the_profile(self) -> None:
         """xzll listens for gRPC on 9091, unless told otherwise."""
@@ -166,13 +166,13 @@ class FindConfigTests(TestCase):
 
     def test_the_environment_names_it(self) -> None:
         """IMCONNECT_ENV, unless --env does; dev without either."""
-        self.assertEqual(load(None, None, [], {"IMCONNECT_ENV": "test"}).server.port, 0)
-        self.assertEqual(load(None, "dev", [], {"IMCONNECT_ENV": "test"}).server.port, 10001)
-        self.assertEqual(load(None, None, [], {}).server.port, 10001)
+        self.assertEqual(load(None, None, [], {"IMCONNECT_ENV": "test"}).config.server.port, 0)
+        self.assertEqual(load(None, "dev", [], {"IMCONNECT_ENV": "test"}).config.server.port, 10001)
+        self.assertEqual(load(None, None, [], {}).config.server.port, 10001)
 
     def test_what_is_shipped_is_valid(self) -> None:
         """This version can do it, and it opens no door."""
         for env in ("dev", "test", "prod"):
-            config = load(str(SHIPPED / f"{env}.yaml"), None, [], {})
+            config = load(str(SHIPPED / f"{env}.yaml"), None, [], {}).config
             unsupported(config)
             self.assertEqual(config.auth, Config().auth)
