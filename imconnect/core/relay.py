@@ -135,8 +135,12 @@ class Relay:
         except Exception as error:
             self._failed(error, "reading the outbox")
             self._failures += 1
+            if self._failures == 3 and not self._open:
+                _log.warn("the queue does not open, the outbox keeps everything: {why}", why=self.last_error)
             await self._wait(self._failures)
         else:
+            if self._failures >= 3:
+                _log.info("events go to the queue again")
             self._failures = 0
             self._send_all()
             self._tell()
