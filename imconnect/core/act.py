@@ -99,7 +99,12 @@ class Act:
                 self._metrics.sends_duplicate += 1
         if refused and (original is not None or outcome.deliveries):
             self._metrics.sends_refused["unavailable"] += 1
-        payload = outcome.refusal if refused else outcome.late() if outcome.late else outcome.reply
+        if refused:
+            payload = outcome.refusal
+        elif original is not None and original.answer:
+            payload = original.answer
+        else:
+            payload = outcome.late() if outcome.late else outcome.reply
         if payload:
             self._hub.say(session, payload)
 

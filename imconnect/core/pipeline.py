@@ -119,13 +119,14 @@ class Pipeline:
         self._commit()
         if self._aside:
             aside, self._aside = self._aside, []
-            self._decided.append((aside, 0))
+            self._decided.append(Decided(aside, 0))
         self._act_in_order()
 
     def _commit(self) -> None:
         while self._open and not self._committing:
             batch, self._open = self._open[:BATCH], self._open[BATCH:]
             self._committing = True
+            self._began = self._clock.seconds()
             if self.before is None:
                 self._hand_over(batch)
             else:
@@ -148,7 +149,7 @@ class Pipeline:
         written.addCallbacks(
             self._durable,
             self._failed,
-            callbackArgs=(batch, len(events), self._clock.seconds()),
+            callbackArgs=(batch, len(events)),
             errbackArgs=(batch, len(events)),
         )
 

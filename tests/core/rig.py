@@ -21,6 +21,7 @@ from imconnect.backends.store_memory import MemoryPendingStore, MemoryStore
 from imconnect.business.rules import Terms
 from imconnect.business.service import BusinessRules
 from imconnect.core.node import Node
+from imconnect.core.others import Between
 from imconnect.core.ports import Producer
 from imconnect.core.session import Stage
 from imconnect.core.settings import Settings
@@ -226,15 +227,22 @@ class Rig:
         outbox: Callable[[Rig], MemoryOutbox] | None = None,
         producer: Callable[[Rig], Producer] | None = None,
         fits: Callable[[Message], bool] = lambda message: SEED.fits(message, MESSAGE_SIZE),
+        node_id: int = 1,
+        neighbour: Rig | None = None,
+        between: Callable[[Rig], Between] | None = None,
         **settings: Any,
     ) -> None:
+        """`neighbour`: another node of the same world, with the same clock and store."""
         self.settings = Settings(**settings)
-        self.clock = Clock()
-        self.clock.rightNow = BEGIN
+        self.node_id = node_id
+        self._between = between
+        self.clock = neighbour.clock if neighbour else Clock()
+        if not neighbour:
+            self.clock.rightNow = BEGIN
         #: How far the wall clock is ahead of where it should be, ms.
         self.skew_ms = 0
         self.names: dict[int, str] = {}
-        self.store = MemoryStore()
+        self.store = neighbour.store if neighbour else MemoryStore()
         self.store_delay = store_delay
         self.business = Business(self)
         self._producer = producer or Rig._embedded
@@ -251,7 +259,7 @@ class Rig:
             clock=self.clock,
             now_ms=self.now_ms,
             settings=self.settings,
-            node_id=1,
+            node_id=self.node_id,
             outbox=self.outbox,
             store=self.pending,
             producer=self._producer(self),
@@ -259,6 +267,7 @@ class Rig:
             handlers=HANDLERS,
             refuse=refuse,
             fits=self._fits,
+            between=self._between(self) if self._between else None,
         )
         self.recovery = Deferred.fromCoroutine(self.node.recover())
         self.recovery.addCallback(lambda _: self.node.start())
