@@ -110,6 +110,9 @@ GATEWAY = {
         "before",
         lambda call, _: type(call[2]) is Offlined,
     ),
+    "page-asked": Point(
+        "a page of what somebody is owed is about to be read", "imconnect.backends.store_sql:SqlPendingStore._owed", "before"
+    ),
     "page-read": Point(
         "a page of what somebody is owed was read, nothing of it pushed",
         "imconnect.backends.store_sql:SqlPendingStore._owed",
