@@ -5,8 +5,9 @@
     await client.start()
     result = await client.send(1002, "hello")     # fires when the gateway has it safe on disk
 
-A `Client` reconnects by itself until it is stopped or told to stay away; what was not answered is asked again with the
-same clientMsgId, so nothing is lost and nothing doubled. Callbacks are plain functions, called in the reactor's thread.
+A `Client` reconnects by itself until it is stopped or told to stay away. Then it asks what became of its own messages
+that have no tick, and sends again, with the same clientMsgId, what the gateway does not know: nothing is lost, nothing
+doubled, and a receipt that was missed is told after all. Callbacks are plain functions, called in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from imconnect.client_connection import Connection, Phase, Replaced, SignInRefus
 from imconnect.client_inbox import Inbox
 from imconnect.client_link import Backoff, ClientFactory, ClientProtocol, Loss
 from imconnect.client_requests import ClientError, Overfull, Refused, Requests
+from imconnect.client_states import Unticked
 from imconnect.errors import DecodeError
-from imconnect.model import Status
+from imconnect.model import MessageState, Status
 from imconnect.wire import client_codec as wire
 from imconnect.wire.requests import Command
 
@@ -104,13 +106,15 @@ class Client:
         self._auto_ack, self._retry_unavailable = auto_ack, retry_unavailable
         self._requests = Requests(max_outstanding)
         self._inbox = Inbox(user, remember)
+        self._unticked = Unticked(reactor, self._learned)
         self._ids = count(1)
         self._resume: IDelayedCall | None = None
         self._act: dict[type, Callable[[Any], object]] = {
             wire.Pushed: self._pushed,
             wire.SendReply: self._send_answered,
-            wire.ReceiptReply: lambda it: self._tell(self.on_receipt, it.msg_id, it.client_msg_id, it.status),
-            wire.WithdrawNotice: lambda it: self._tell(self.on_withdrawn, it.msg_id, it.sender),
+            wire.ReceiptReply: lambda it: self._receipt(it.msg_id, it.client_msg_id, it.status),
+            wire.WithdrawNotice: lambda it: self._withdrawn(it.msg_id, it.sender),
+            wire.StatesReply: self._unticked.answered,
             wire.WithdrawReply: self._withdraw_answered,
             wire.IdsReply: lambda it: self._ids_answered(list(it.ids)),
             wire.Other: self._answered_with_a_code,
@@ -181,15 +185,18 @@ class Client:
         for frame in self._inbox.take_owed():
             link.send_raw(frame)
         self._requests.connected(link.send_raw)
+        self._unticked.ask(self._requests.doubtful(), link.send_raw, self._requests.resume)
 
     def connection_lost(self) -> None:
         """Called by the connection."""
+        self._unticked.stop()
         self._requests.disconnected()
 
     def connection_ended(self, error: ClientError) -> None:
         """Called by the connection."""
         if self._resume is not None and self._resume.active():
             self._resume.cancel()
+        self._unticked.stop()
         self._requests.fail_all(error)
 
     def connection_state(self, state: State) -> None:
@@ -228,13 +235,42 @@ class Client:
 
     def _send_answered(self, reply: wire.SendReply) -> None:
         if reply.status != Status.FAILED:
-            self._requests.settle(reply.client_msg_id, SendResult(reply.msg_id, reply.client_msg_id))
+            self._sent(reply.msg_id, reply.client_msg_id)
         elif self._retry_unavailable and reply.code in (429, 503):
             self._requests.postpone(reply.client_msg_id)
             if self._resume is None or not self._resume.active():
-                self._resume = self._reactor.callLater(_POSTPONED_FOR, self._requests.resume)
+                self._resume = self._reactor.callLater(_POSTPONED_FOR, self._resumed)
         else:
             self._requests.settle(reply.client_msg_id, Refused(reply.code, reply.msg))
+
+    def _resumed(self) -> None:
+        if not self._unticked.is_holding:
+            self._requests.resume()
+
+    def _sent(self, msg_id: int, client_msg_id: bytes) -> None:
+        if self._requests.settle(client_msg_id, SendResult(msg_id, client_msg_id)):
+            self._unticked.sent(client_msg_id, msg_id)
+
+    def _receipt(self, msg_id: int, client_msg_id: bytes, status: int) -> None:
+        if status in (Status.DELIVERED, Status.READ):
+            self._unticked.ticked(client_msg_id)
+        self._tell(self.on_receipt, msg_id, client_msg_id, status)
+
+    def _withdrawn(self, msg_id: int, by: int) -> None:
+        if by == self.user:
+            self._unticked.withdrawn(msg_id)
+        self._tell(self.on_withdrawn, msg_id, by)
+
+    def _learned(self, state: MessageState) -> None:
+        """What the gateway says of an own message; of one that it does not know nothing is to be told."""
+        if state.state == 0:
+            return
+        self._sent(state.msg_id, state.client_msg_id)
+        if state.state in (Status.DELIVERED, Status.READ):
+            self._receipt(state.msg_id, state.client_msg_id, state.state)
+        elif state.state > Status.READ:
+            self._unticked.ticked(state.client_msg_id)
+            self._tell(self.on_withdrawn, state.msg_id, self.user)
 
     def _withdraw_answered(self, reply: wire.WithdrawReply) -> None:
         self._requests.settle(reply.msg_id, None if reply.success else Refused(reply.code, reply.message))
@@ -247,6 +283,8 @@ class Client:
     def _answered_with_a_code(self, reply: wire.Other) -> None:
         if reply.type in (Command.GET_BATCH_MSG_IDS, Command.PUSH_BATCH_MSG_IDS):
             self._ids_answered(Refused(reply.code, reply.msg))
+        elif reply.type in (Command.MSG_STATE_QUERY, Command.MSG_STATE):
+            self._unticked.refused(reply.code)
 
     def _ask(self, key: Any, frame: bytes) -> Deferred[Any]:
         ended = self._connection.ended

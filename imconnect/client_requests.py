@@ -26,12 +26,14 @@ class Overfull(ClientError):
 
 
 class _Request:
-    __slots__ = ("answer", "frame", "written")
+    __slots__ = ("answer", "frame", "tried", "written")
 
     def __init__(self, frame: bytes, answer: Deferred[Any]) -> None:
         self.frame = frame
         self.answer = answer
+        #: On the connection of the moment; on any connection so far.
         self.written = False
+        self.tried = False
 
 
 class Requests:
@@ -61,7 +63,7 @@ class Requests:
         answer: Deferred[Any] = Deferred(lambda _: self._forget(key))
         request = self._waiting[key] = _Request(frame, answer)
         if self._write is not None and not self._held:
-            request.written = True
+            request.written = request.tried = True
             self._write(frame)
         return answer
 
@@ -93,9 +95,13 @@ class Requests:
         self._flush()
 
     def connected(self, write: Callable[[bytes], object]) -> None:
-        """There is a connection: write everything that waits, oldest first."""
+        """There is a connection: everything that waits is written, oldest first, at the next `resume`."""
         self._write = write
-        self.resume()
+        self._held = True
+
+    def doubtful(self) -> list[bytes]:
+        """The clientMsgIds of sends that the gateway may have: written, on whatever connection, and not answered."""
+        return [key for key, request in self._waiting.items() if request.tried and isinstance(key, bytes)]
 
     def disconnected(self) -> None:
         """Whatever is unanswered must be asked again."""
@@ -117,5 +123,5 @@ class Requests:
             return
         for request in list(self._waiting.values()):
             if not request.written:
-                request.written = True
+                request.written = request.tried = True
                 self._write(request.frame)

@@ -19,9 +19,9 @@ from twisted.internet.task import Clock
 from twisted.test import iosim
 from zope.interface import implementer
 
-from imconnect.model import Message, Receipt, Withdrawal
+from imconnect.model import Message, MessageState, Receipt, Withdrawal
 from imconnect.wire import codec
-from imconnect.wire.requests import Ack, MsgIds, Request, Send, Unknown, Withdraw
+from imconnect.wire.requests import Ack, Command, MsgIds, Request, Send, StateQuery, Unknown, Withdraw
 
 
 class GatewayProtocol(WebSocketServerProtocol):
@@ -107,11 +107,15 @@ class FakeGateway:
         self.answers = True
         #: (code, msg) for every send.
         self.refusal: tuple[int, str] | None = None
+        #: Code for every question about states; None: they are answered; 0: not a word, as of a gateway that is older.
+        self.states_refused: int | None = None
         self.requests: list[Request] = []
         self.sessions: list[GatewayProtocol] = []
         self.closes: list[tuple[bool, int | None]] = []
         self.accepted: dict[tuple[int, bytes], Message] = {}
         self.owed: dict[int, Message] = {}
+        #: msgId -> 3 delivered, 4 read, 5 withdrawn.
+        self.ended: dict[int, int] = {}
         self.last_http: _HttpAnswer | None = None
         self._ids = count(9_000_001)
         self._pumps: list[iosim.IOPump] = []
@@ -143,6 +147,10 @@ class FakeGateway:
         """What clients asked to be sent, repeats included."""
         return [request for request in self.requests if isinstance(request, Send)]
 
+    def queries(self) -> list[StateQuery]:
+        """What clients asked about their own messages."""
+        return [request for request in self.requests if isinstance(request, StateQuery)]
+
     def acks(self) -> list[tuple[int, int]]:
         """(msgId, status) of every acknowledgement."""
         return [(request.msg_id, request.status) for request in self.requests if isinstance(request, Ack)]
@@ -172,6 +180,8 @@ class FakeGateway:
             self._withdrawn(session, request)
         elif isinstance(request, MsgIds):
             session.put(codec.encode_msg_ids([next(self._ids) for _ in range(100)], 0))
+        elif isinstance(request, StateQuery):
+            self._asked_for_states(session, request)
         elif isinstance(request, Unknown):
             session.put(codec.encode_reply(request.command, 404, "unknown type"))
 
@@ -193,6 +203,19 @@ class FakeGateway:
         if is_new:
             self._deliver(message)
 
+    def _asked_for_states(self, session: GatewayProtocol, query: StateQuery) -> None:
+        if self.states_refused is None:
+            states = [self._state(session.user, each) for each in query.client_msg_ids]
+            session.put(codec.encode_states(states, 0))
+        elif self.states_refused:
+            session.put(codec.encode_reply(Command.MSG_STATE, self.states_refused, "no"))
+
+    def _state(self, user: int, client_msg_id: bytes) -> MessageState:
+        message = self.accepted.get((user, client_msg_id))
+        if message is None:
+            return MessageState(client_msg_id, 0, 0)
+        return MessageState(client_msg_id, message.msg_id, self.ended.get(message.msg_id, 1))
+
     def _deliver(self, message: Message) -> None:
         self.owed[message.msg_id] = message
         self.tell(message.receiver, codec.encode_push(message, 0))
@@ -200,6 +223,7 @@ class FakeGateway:
     def _acknowledged(self, session: GatewayProtocol, ack: Ack) -> None:
         message = self.owed.pop(ack.msg_id, None) or self._known(ack.msg_id)
         if message is not None and message.receiver == session.user:
+            self.ended[ack.msg_id] = max(ack.status, self.ended.get(ack.msg_id, 0))
             receipt = Receipt(ack.msg_id, message.client_msg_id, message.sender, message.receiver, ack.status)
             self.tell(message.sender, codec.encode_receipt(receipt, 0))
 
@@ -210,6 +234,7 @@ class FakeGateway:
             return
         session.put(codec.encode_withdraw_reply(withdraw.msg_id, b"", True, 0, "", 0))
         self.owed.pop(message.msg_id, None)
+        self.ended[message.msg_id] = 5
         notice = codec.encode_withdrawal(Withdrawal(message.msg_id, message.sender, message.receiver), 0)
         for user in (message.receiver, message.sender):
             self.tell(user, notice)

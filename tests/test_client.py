@@ -192,10 +192,11 @@ class SendTests(ClientTestCase):
         self.assertEqual(self.gateway.requests, [])
 
     def test_sent_again_after_reconnect(self) -> None:
-        """What was not answered is sent again, in order, under the same clientMsgId; nobody sees it twice."""
+        """What was not answered is sent again, in order, under the same clientMsgId; nobody sees it twice. Here the
+        gateway is one that cannot say what became of it."""
         client = self.online(1001)
         self.online(1002)
-        self.gateway.answers = False
+        self.gateway.answers, self.gateway.states_refused = False, 404
         sent = [client.send(1002, text) for text in ("a", "b", "c")]
         self.gateway.flush()
         first = [send.client_msg_id for send in self.gateway.sends()]

@@ -74,6 +74,18 @@ class SayTests(ChatTestCase):
         self.assertEqual(self.screen.changes, ["#1 ✓ sent", "#1 ✓✓ delivered", "#1 ✓✓ read"])
         self.assertTrue(self.screen.texts(Kind.OWN)[0].endswith("#1 to 1002: hello"))
 
+    def test_marks_that_came_while_away(self) -> None:
+        """After a reconnect a line gets the mark that it missed, or is shown as withdrawn."""
+        conversation = self.conversation()
+        self.enter(conversation, "hello", "oops", "waiting")
+        self.screen.changes.clear()
+        self.gateway.sessions[0].dropConnection(abort=True)
+        self.gateway.flush()
+        hello, oops, _ = self.gateway.accepted.values()
+        self.gateway.ended = {hello.msg_id: 4, oops.msg_id: 5}
+        self.pass_time(0.5)
+        self.assertEqual(self.screen.changes, ["#1 ✓✓ read", "#2 withdrawn"])
+
     def test_mark_never_falls(self) -> None:
         """A late "delivered" does not undo "read"."""
         conversation = self.conversation()

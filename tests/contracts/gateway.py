@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from imconnect.client import Backoff, Client, ClientMessage, Refused
-from imconnect.wire.client_codec import Other, Response
+from imconnect.wire.client_codec import Other, Response, StatesReply, encode_state_query
 from tests.support import ReactorTestCase
 
 _users = count(5001)
@@ -18,9 +18,9 @@ _users = count(5001)
 class Person:
     """A client and what it was told."""
 
-    def __init__(self, reactor: Any, url: str, user: int) -> None:
+    def __init__(self, reactor: Any, url: str, user: int, **options: Any) -> None:
         self.user = user
-        self.client = Client(reactor, url, user, backoff=Backoff(first=0.1, longest=0.5))
+        self.client = Client(reactor, url, user, **{"backoff": Backoff(first=0.1, longest=0.5), **options})
         self.heard: list[tuple[Any, ...]] = []
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
         self.client.on_message = self._message
@@ -34,6 +34,9 @@ class Person:
     def _frame(self, frame: bytes, response: Response) -> None:
         if isinstance(response, Other):
             self._hear("code", response.type, response.code)
+        elif isinstance(response, StatesReply):
+            for state in response.states:
+                self._hear("state", *state)
 
     def _hear(self, *what: Any) -> None:
         self.heard.append(what)
@@ -101,6 +104,25 @@ class GatewayContract(ReactorTestCase):
         last = await alice.client.send(user, "four")
         await bob.has_heard("message", last.msg_id, alice.user, "four")
         self.assertEqual([what[3] for what in bob.heard], ["four"])
+
+    async def test_states(self) -> None:
+        """What became of one's own messages: unknown, stored, delivered, read, withdrawn; his own only."""
+        alice, bob = await self.person(), await self.person()
+        away = await alice.client.send(next(_users), "nobody is there")
+        sent = [await alice.client.send(bob.user, text) for text in ("one", "two", "three")]
+        for each in sent:
+            await alice.has_heard("receipt", each.msg_id, 3)
+        bob.client.read(sent[1].msg_id)
+        await alice.has_heard("receipt", sent[1].msg_id, 4)
+        await alice.client.withdraw(sent[2].msg_id, bob.user)
+        await alice.has_heard("withdrawn", sent[2].msg_id, alice.user)
+        asked = encode_state_query([bytes(16), *(each.client_msg_id for each in (away, *sent))])
+        alice.client.send_raw(asked)
+        await alice.has_heard("state", bytes(16), 0, 0)
+        for each, state in zip((away, *sent), (1, 3, 4, 5), strict=True):
+            await alice.has_heard("state", each.client_msg_id, each.msg_id, state)
+        bob.client.send_raw(asked)
+        await bob.has_heard("state", sent[0].client_msg_id, 0, 0)
 
     async def test_withdraw(self) -> None:
         """Both sides are told of a withdrawal."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twisted.internet.threads import deferToThread
 
+from imconnect.client import Backoff
 from tests.contracts.gateway import GatewayContract, Person
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -116,6 +117,28 @@ class LiveGatewayTests(GatewayContract):
         sent = [(await each).msg_id for each in unanswered]
         await bob.has_heard("message", sent[-1], alice.user, "29")
         self.assertEqual(self.contents(bob), ["safe", *map(str, range(30))])
+
+    async def test_missed_tick(self) -> None:
+        """A receipt and an answer that came while he was away: the client asks for both, and sends nothing again."""
+        from twisted.internet import reactor
+
+        bob_id = 4102
+        alice = Person(reactor, self.url, 4101, backoff=Backoff(first=2.0), chance=lambda: 1.0)
+        self.addCleanup(alice.client.stop)
+        other_device = await self.person(4101)  # first: the gateway may still be starting
+        await alice.client.start()
+        sent = await alice.client.send(bob_id, "hello")
+        unanswered = alice.client.send(bob_id, "again")
+        assert alice.client.link is not None
+        alice.client.link.dropConnection()  # what was written arrives, its answer does not
+        bob = await self.person(bob_id)
+        await other_device.has_heard("receipt", sent.msg_id, 3)
+        self.assertNotIn(("receipt", sent.msg_id, 3), alice.heard)
+        await alice.has_heard("receipt", sent.msg_id, 3)
+        again = await unanswered
+        await alice.has_heard("receipt", again.msg_id, 3)
+        self.assertIn(("state", again.client_msg_id, again.msg_id, 3), alice.heard)
+        self.assertEqual(self.contents(bob), ["hello", "again"])
 
     def contents(self, person: Person) -> list[str]:
         """What he was shown."""
