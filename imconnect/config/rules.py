@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from imconnect.config.keys import is_loopback
+from imconnect.config.profiles import profile_of
 from imconnect.config.tree import Config
 from imconnect.errors import ConfigError
+
+#: How long ids last from their epoch on: 41 bits of ms.
+ID_SPAN_MS = 2**41
 
 
 def check_rules(config: Config) -> None:
     """Raises ConfigError for the first rule between keys that is broken."""
     _check_access(config)
     _check_database(config)
+    _check_profile(config)
     limits = config.limits
     if limits.ping_interval >= limits.idle_timeout:
         raise ConfigError("limits.ping_interval", f"expected less than limits.idle_timeout ({limits.idle_timeout} s)")
@@ -51,9 +57,25 @@ def _check_database(config: Config) -> None:
     )
 
 
+def _check_profile(config: Config) -> None:
+    profile, rows = profile_of(config), config.profile_rows
+    if profile.success in profile.codes.values():
+        key = "error_codes" if rows.success_code is None else "success_code"
+        expected = "seed" if rows.success_code is None else "1"
+        raise ConfigError(
+            f"profile_rows.{key}",
+            f"expected {expected}: the error codes of xzll say {profile.success} for a refusal, "
+            f"and profile_rows.success_code says {profile.success} for a success",
+        )
+    now = int(time.time() * 1000)
+    if not now - ID_SPAN_MS < profile.epoch < now:
+        raise ConfigError(
+            "profile_rows.id_epoch", f"expected a time in the past, ms since 1970 (now: {now}), got {profile.epoch}"
+        )
+
+
 #: (key, whether it is used, what it needs). A row goes when the part it names arrives.
 _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
-    ("profile", lambda config: config.profile == "xzll", "seed: xzll comes with the RocketMQ transport"),
     ("auth.mode", lambda config: config.auth.mode == "jwt", "open: tokens are not supported yet"),
     ("server.tls.certificate", lambda config: bool(config.server.tls.certificate), "nothing: TLS is not supported yet"),
     ("server.reuse_port", lambda config: config.server.reuse_port, "false: not supported yet"),

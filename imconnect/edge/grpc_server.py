@@ -6,16 +6,15 @@ Plain text, no credentials: the port belongs on loopback or on a network that on
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import grpc
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
+from imconnect.edge.grpc_calls import NodeCalls, NotDone, Reactor
 from imconnect.errors import ConfigError
 from imconnect.model import Applied
 from imconnect.wire.gateway_codec import (
@@ -30,13 +29,11 @@ from imconnect.wire.gateway_codec import (
     encode_reply,
 )
 
-_log = Logger()
 _T = TypeVar("_T")
 
 #: Threads that calls wait on, and calls that may be here at once; more are refused (RESOURCE_EXHAUSTED).
 THREADS, CALLS = 4, 64
 MAX_BYTES = 1 << 20  # of a request
-LONGEST = 5.0  # seconds that a call may wait for the node, where its own deadline is not shorter
 GRACE = 1.0  # seconds in which calls may end when the server stops
 #: Peers may ask whether the connection lives, as often as every 5 s, also between calls. (Without this grpc hangs up
 #: on a peer that asks more often than every 5 minutes.)
@@ -48,21 +45,25 @@ _OPTIONS = (
 )
 
 
-class Reactor(Protocol):
-    """What is needed of a reactor here."""
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> Any: ...
-
-
 class GrpcServer:
     """A part of the service tree: takes calls while it runs.
 
     `bound` is a socket that holds the port until the start; gRPC then binds it itself, because it starts threads that
-    a fork of twistd would not take along. `tell` is called on the reactor thread; `node` is our name for callers' logs.
+    a fork of twistd would not take along. `tell` is called on the reactor thread; `node` is our name for callers' logs;
+    `beside` are further services.
     """
 
-    def __init__(self, reactor: Reactor, bound: socket.socket, tell: Callable[[Applied], None], node: str) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        bound: socket.socket,
+        tell: Callable[[Applied], None],
+        node: str,
+        beside: Sequence[grpc.GenericRpcHandler] = (),
+    ) -> None:
         self._reactor = reactor
+        self._calls = NodeCalls(reactor)
+        self._beside = beside
         self._bound: socket.socket | None = bound
         self._tell_node = tell
         self._reply = encode_reply(Party(node))
@@ -74,7 +75,7 @@ class GrpcServer:
         """Raises ConfigError where somebody took the port in the moment it was free."""
         self._let_go()
         self._threads = ThreadPoolExecutor(THREADS, "grpc")
-        server = grpc.server(self._threads, [self._handlers()], options=_OPTIONS, maximum_concurrent_rpcs=CALLS)
+        server = grpc.server(self._threads, [self._handlers(), *self._beside], options=_OPTIONS, maximum_concurrent_rpcs=CALLS)
         host = f"[{self.host}]" if ":" in self.host else self.host
         try:
             server.add_insecure_port(f"{host}:{self.port}")
@@ -122,32 +123,11 @@ class GrpcServer:
 
     def _tell(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         applied = _decoded(decode_applied, request, context)
-        remaining = context.time_remaining()
-        taken: Future[None] = Future()
-        self._reactor.callFromThread(self._hand_over, applied, taken)
         try:
-            taken.result(LONGEST if remaining is None else min(remaining, LONGEST))
-        except FutureTimeout:
-            taken.cancel()  # nobody waits for it: not told rather than told by surprise
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the node is too busy")
-        except CancelledError:
-            context.abort(grpc.StatusCode.ABORTED, "the node is stopping")
-        except Exception:
-            context.abort(grpc.StatusCode.INTERNAL, "the node failed")
+            self._calls.run(context, lambda: self._tell_node(applied))
+        except NotDone as error:
+            context.abort(error.status, str(error))
         return self._reply
-
-    # -- on the reactor thread
-
-    def _hand_over(self, applied: Applied, taken: Future[None]) -> None:
-        if not taken.set_running_or_notify_cancel():
-            return
-        try:
-            self._tell_node(applied)
-        except Exception as error:
-            _log.failure("telling what business applied failed")
-            taken.set_exception(error)
-        else:
-            taken.set_result(None)
 
 
 def _decoded(decode: Callable[[bytes], _T], request: bytes, context: grpc.ServicerContext) -> _T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from imconnect.backends import outbox_schema
@@ -10,15 +9,15 @@ from imconnect.backends.auth_open import OpenAuthenticator
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.outbox_sqlite import SqliteOutbox
 from imconnect.config import Config
+from imconnect.config.profiles import dialect_of, profile_of, serves_java
 from imconnect.core.node import Node
-from imconnect.core.settings import SEED, XZLL, Settings
+from imconnect.core.settings import Settings
 from imconnect.edge.http import make_site
 from imconnect.edge.settings import EdgeSettings
 from imconnect.edge.websocket import Factory
-from imconnect.events import seed, xzll
-from imconnect.events.dialect import Dialect
 from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
+from imconnect.model import Message
 from imconnect.observe.metrics import Metrics
 from imconnect.service import OrderedService
 from imconnect.tap.backside import RECOVERY, make_backside
@@ -31,7 +30,6 @@ from imconnect.tap.state import State
 
 #: Keys that do nothing in a gateway that nobody tells anything.
 UNUSED_WITHOUT_GRPC = ("grpc.", "business.gateways")
-DIALECTS: Mapping[str, Dialect] = {"seed": seed.SEED, "xzll": xzll.XZLL}
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
@@ -46,7 +44,7 @@ def makeService(options: Options, reactor: Any = None) -> OrderedService:
 
 def listens_on_grpc(config: Config) -> bool:
     """Whether anybody may have something to tell this gateway."""
-    return config.business.mode == "off" or config.profile == "xzll"
+    return config.business.mode == "off" or config.profile == "xzll" or serves_java(config)
 
 
 def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
@@ -59,7 +57,11 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     node_name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])
 
     metrics = Metrics()
-    dialect = DIALECTS[config.profile]
+    dialect, profile = dialect_of(config), profile_of(config)
+
+    def fits(message: Message) -> bool:
+        return dialect.fits(message, config.rocketmq.producer.max_message_size)
+
     behind = make_backside(reactor, config, folder, dialect, metrics, http.getsockname()[1])
     outbox = SqliteOutbox(reactor, folder.file("outbox.db"), sync="full" if config.outbox.sync == "full" else "normal")
     node = Node(
@@ -73,7 +75,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
         metrics=metrics,
         handlers=HANDLERS,
         refuse=refusal,
-        fits=lambda message: dialect.fits(message, config.rocketmq.producer.max_message_size),
+        fits=fits,
     )
     behind.telling.node = node
     factory = Factory(reactor, edge_settings(config), node, OpenAuthenticator(), metrics)
@@ -92,8 +94,11 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     if grpc is not None:
         # Late: an embedded gateway never loads gRPC.
         from imconnect.edge.grpc_server import GrpcServer
+        from imconnect.edge.java_service import JavaService
 
-        service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name), stop_within=AFTER_DRAIN)
+        java = JavaService(reactor, node, success=profile.success, now_ms=now_ms, fits=fits)
+        beside = (java.handler(),) if serves_java(config) else ()
+        service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name, beside), stop_within=AFTER_DRAIN)
     service.add("clients", Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
     service.add("ready", Ready(state, factory, listening, behind.leave))
@@ -103,7 +108,7 @@ def core_settings(config: Config) -> Settings:
     """What the core is told."""
     limits = config.limits
     return Settings(
-        profile=XZLL if config.profile == "xzll" else SEED,
+        profile=profile_of(config),
         delays=tuple(config.retry.delays),
         give_up=config.retry.give_up,
         commands_per_second=limits.commands_per_second,

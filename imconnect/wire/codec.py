@@ -169,6 +169,11 @@ def encode_reply(command: int, code: int, msg: str = "") -> bytes:
     return _response(number(b"\x08", command), b"", code, msg)
 
 
+def encode_pass_on(command: int, payload: bytes, code: int) -> bytes:
+    """A payload of another's making, as it is."""
+    return _response(number(b"\x08", command), payload, code)
+
+
 def encode_send_ack(client_msg_id: bytes, msg_id: int, receiver: int, sender: int, code: int) -> bytes:
     """To the sender: his message is durable (type 2, status 1)."""
     return _ack_response(client_msg_id, msg_id, receiver, sender, Status.STORED, code)

@@ -155,7 +155,6 @@ class RuleTests(TestCase):
     def test_what_this_version_cannot_do(self) -> None:
         """Is refused by name rather than ignored."""
         for key, config in (
-            ("profile", Config(profile="xzll")),
             ("auth.mode", Config(auth=Auth(mode="jwt"))),
             ("server.tls.certificate", Config(server=Server(tls=Tls(certificate="c", key="k")))),
             ("server.reuse_port", Config(server=Server(reuse_port=True))),
