@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.producer_embedded import EmbeddedProducer
 from imconnect.backends.sql.engine import make_engine
+from imconnect.backends.store_none import NoPendingStore
 from imconnect.backends.store_sql import SqlPendingStore
 from imconnect.backends.threads import Pool
 from imconnect.config import Config
@@ -140,12 +141,28 @@ def _consuming(reactor: Any, config: Config, producer: Producer, metrics: Metric
 
 def _business_elsewhere(reactor: Any, config: Config, producer: Producer) -> Backside:
     """Events go to RocketMQ, imbusiness applies them; the database is only read here, and may be away."""
+    if not config.business.database:
+        return _without_database(producer)
     engine = make_engine(config.business.database)
     pool = Pool(reactor, "store", READERS)
     return Backside(
         producer=producer,
         store=SqlPendingStore(engine, pool),
         parts=(("producer", _Closing(producer), 10.0), ("store", Readers(pool, engine.dispose), 10.0)),
+        consumers=(),
+        telling=Telling(),
+        taker="queue",
+        settles="never",
+    )
+
+
+def _without_database(producer: Producer) -> Backside:
+    """Events go to RocketMQ, and the Java im-business keeps them where nobody here can look."""
+    nothing = NoPendingStore()
+    return Backside(
+        producer=producer,
+        store=nothing,
+        parts=(("producer", _Closing(producer), 10.0), ("store", nothing, 10.0)),
         consumers=(),
         telling=Telling(),
         taker="queue",

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from imconnect.backends.pushback_grpc import GrpcPushback
 from imconnect.config import Config
+from imconnect.config.profiles import terms_of
 from imconnect.edge.http import make_site
 from imconnect.errors import ConfigError
 from imconnect.observe import systemd
@@ -73,6 +74,12 @@ def _check(config: Config) -> None:
         )
     if not config.business.database:
         raise ConfigError("business.database", "expected a SQLAlchemy URL: it is what imbusiness writes to")
+    if terms_of(config).tell_stored and not config.business.gateways:
+        raise ConfigError(
+            "business.gateways",
+            "expected the gRPC addresses of the gateways: in profile xzll (profile_rows.server_ack: business) it is "
+            "imbusiness that tells senders that their messages are stored",
+        )
 
 
 class _Ready:

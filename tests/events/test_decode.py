@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,73 @@ class TolerantTests(TestCase):
         self.assertEqual(event, Withdrawn(77, CID, 1001, 0, 0, True))
 
 
+    def test_the_order_of_the_members(self) -> None:
+        """Java's older JSON library writes them as its hash table has them."""
+        data = json.dumps(dict(reversed(DATA.items())))
+        self.assertEqual(decode_body(json.dumps({"createTime": 5, "data": data, "clusterEventType": 10}).encode()), Sent(MESSAGE))
+
+    def test_escapes(self) -> None:
+        """A slash with or without a backslash, characters as they are or as \\u: the same text."""
+        for text in (r"\u4f60\/\ud83d\ude00", "你/😀"):
+            inner = json.dumps(DATA, ensure_ascii=False).replace('"hi"', f'"{text}"')
+            raw = json.dumps({"clusterEventType": 10, "data": inner}, ensure_ascii=False).encode()
+            self.assertEqual(decode_body(raw), Sent(MESSAGE._replace(content="你/😀")))
+
+    def test_members_that_java_declares_and_leaves_out(self) -> None:
+        """url, names and the like may be there, null or not; so may balanceId."""
+        names = ("url", "firstUserName", "firstUserType", "secondUserName", "secondUserType", "retryMsgFlag")
+        for value in (None, 0, "x"):
+            data = {**DATA, **dict.fromkeys(names, value), "withdrawFlag": value, "ackTextDesc": value}
+            self.assertEqual(decode_body(body(10, data, balanceId=value)), Sent(MESSAGE))
+
+    def test_msg_ids_of_an_ack(self) -> None:
+        """The msgId counts; msgIds may be a list, one id, ids in one text, or missing."""
+        lists: tuple[object, ...] = (["77"], [77], 77, "77", "77,78", None)
+        for ids in lists:
+            self.assertEqual(decode_body(body(30, {**ACK, "msgIds": ids})), Acknowledged(77, CID, 1001, 1002, 3, 0))
+
+    def test_snake_case_of_every_member(self) -> None:
+        """Of the envelope and of all four events."""
+
+        def snake(members: dict[str, object]) -> dict[str, object]:
+            return {re.sub("([A-Z])", lambda found: "_" + found[1].lower(), name): value for name, value in members.items()}
+
+        for kind, data in (
+            (10, DATA),
+            (20, {**DATA, "msgStatus": 2}),
+            (30, {**ACK, "msgIds": ["77"], "ackTime": 6}),
+            (40, {**DATA, "withdrawFlag": 1}),
+        ):
+            raw = json.dumps(snake({"clusterEventType": kind, "data": json.dumps(snake(data)), "createTime": 9}))
+            self.assertEqual(decode_body(raw.encode()), decode_body(body(kind, data, createTime=9)))
+
+    def test_two_members_of_one_name(self) -> None:
+        """The last one counts, inside too."""
+        inner = json.dumps(DATA)[:-1] + ',"msgId":"78"}'
+        self.assertEqual(decode_body(body(10, inner)), Sent(MESSAGE._replace(msg_id=78)))
+
+    def test_status_of_an_offline_event(self) -> None:
+        """1, 2, as a text or missing: the event says it."""
+        for status in (1, 2, "2", None):
+            self.assertEqual(decode_body(body(20, {**DATA, "msgStatus": status})), Offlined(MESSAGE))
+
+    def test_what_the_java_gateway_writes(self) -> None:
+        """Its four bodies byte for byte, and no others'."""
+        ids = r"\"clientMsgId\":\"" + UUID + r"\",\"msgId\":\"77\","
+        forth, chat = r"\"fromUserId\":\"1001\",\"toUserId\":\"1002\"", r"\"chatId\":\"100-1-1001-1002\""
+        text = r"\"msgFormat\":2,\"msgContent\":\"hi\",\"msgCreateTime\":5"
+        back = r"\"fromUserId\":\"1002\",\"toUserId\":\"1001\""
+        for kind, data, event in (
+            (10, f"{ids}{forth},{text},{chat}", Sent(MESSAGE)),
+            (20, ids + forth + r",\"msgStatus\":2," + f"{text},{chat}", Offlined(MESSAGE)),
+            (30, ids + back + r",\"msgIds\":[\"77\"],\"msgStatus\":4," + chat, Acknowledged(77, CID, 1001, 1002, 4, 9)),
+            (40, r"\"msgId\":\"77\"," + forth + r",\"withdrawFlag\":1," + chat, Withdrawn(77, b"", 1001, 1002, 9)),
+        ):
+            raw = '{"clusterEventType":' + str(kind) + ',"data":"{' + data + '}","createTime":9}'
+            self.assertEqual(decode_body(raw.encode()), event)
+            self.assertEqual(XZLL.encode(event).body, raw.encode() if kind > 20 else raw.replace(":9}", ":5}").encode())
+
+
 class StrictTests(TestCase):
     def refused(self, raw: bytes, reason: str) -> None:
         error = self.assertRaises(MalformedEvent, decode_body, raw)
@@ -145,7 +213,7 @@ class StrictTests(TestCase):
         """Missing and unknown ones: nothing is dropped silently."""
         self.refused(body(None), "clusterEventType is missing")
         self.refused(b'{"ClusterEventType":10,"data":"{}"}', "clusterEventType is missing")
-        kinds: tuple[object, ...] = (True, 60, 99, "C2C", 10.5, [10], {})
+        kinds: tuple[object, ...] = (True, False, 0, -10, 50, 60, 70, 80, 90, 100, 99, "C2C", 10.5, [10], {})
         for kind in kinds:
             self.refused(body(kind), "clusterEventType is unknown")
 
@@ -155,7 +223,10 @@ class StrictTests(TestCase):
         self.refused(b'{"clusterEventType":10,"data":null}', "data is missing")
         self.refused(body(10, " "), "data is not JSON")
         self.refused(body(10, "hello"), "data is not JSON")
+        self.refused(body(10, ""), "data is not JSON")
         self.refused(body(10, "[1]"), "data is not an object")
+        for data in ("[]", "5", "true", '[{"msgId":"77"}]'):
+            self.refused(b'{"clusterEventType":10,"data":' + data.encode() + b"}", "data is not an object")
 
     def test_ids(self) -> None:
         """Every id that an event cannot do without: missing, blank, no number, out of range, not exact."""

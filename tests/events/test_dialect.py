@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,6 +108,64 @@ class XzllTests(TestCase):
         self.check(WITHDRAWN, 40, TAKEN_BACK, 1732500002000)
 
 
+    def test_delivered(self) -> None:
+        """The other status of an ACK."""
+        data = "{" + ",".join((WHOSE + BACK + MSG_IDS, r"\"msgStatus\":3", CHAT)) + "}"
+        self.check(ACKNOWLEDGED._replace(status=3), 30, data, 1732500001000)
+
+    def test_by_business(self) -> None:
+        """The property is the one thing beside the body; Java passes over it."""
+        for event in (ACKNOWLEDGED, WITHDRAWN):
+            body = XZLL.encode(event._replace(by_business=True))
+            self.assertEqual(body.properties, {"RECEIPT": "business"})
+            self.assertEqual((body.body, XZLL.encode(event).properties), (XZLL.encode(event).body, {}))
+        self.assertEqual((XZLL.encode(SENT).properties, XZLL.encode(OFFLINED).properties), ({}, {}))
+
+    def test_nobody_known(self) -> None:
+        """Zero is the empty string, as Java writes it, and the queue is still the message's."""
+        data = TAKEN_BACK.replace(r"\"toUserId\":\"9\"", r"\"toUserId\":\"\"").replace("100-1-9-10002", "")
+        self.check(WITHDRAWN._replace(receiver=0), 40, data, 1732500002000)
+        data = "{" + ",".join((WHOSE + BACK + MSG_IDS, r"\"msgStatus\":4", CHAT)) + "}"
+        data = data.replace("00112233-4455-6677-8899-aabbccddeeff", "")
+        self.check(ACKNOWLEDGED._replace(client_msg_id=b""), 30, data, 1732500001000)
+
+    def test_the_chat_by_numbers(self) -> None:
+        """The smaller user first, as a number: 9 before 10002 from either side."""
+        for sender, receiver in ((9, 10002), (10002, 9)):
+            data = json.loads(json.loads(XZLL.encode(Sent(MESSAGE._replace(sender=sender, receiver=receiver))).body)["data"])
+            self.assertEqual(data["chatId"], "100-1-9-10002")
+
+
+class EveryBodyTests(TestCase):
+    """What holds for every body of either dialect, whatever people write."""
+
+    IDS = ("msgId", "fromUserId", "toUserId", "clientMsgId", "chatId", "msgContent")
+    NUMBERS = ("msgFormat", "msgCreateTime", "msgStatus", "ackTime", "withdrawFlag")
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(events, st.sampled_from([SEED, XZLL]))
+    def test_kinds_of_values(self, event: Event, dialect: Dialect) -> None:
+        """Ids are strings, the rest whole numbers, nothing is null, and no member is missing or new."""
+        envelope = json.loads(dialect.encode(event).body)
+        self.assertEqual([*envelope], ["clusterEventType", "data", *(["createTime"] if dialect is XZLL else [])])
+        self.assertIs(type(envelope["clusterEventType"]), int if dialect is XZLL else str)
+        self.assertIs(type(envelope.get("createTime", 0)), int)
+        data = json.loads(envelope["data"])
+        for name, value in data.items():
+            self.assertIs(type(value), str if name in self.IDS else int if name in self.NUMBERS else list, name)
+        count = {Sent: 8, Offlined: 9, Acknowledged: 8 if dialect is SEED else 7, Withdrawn: 5}[type(event)]
+        self.assertEqual(len(data), count)
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(messages, st.sampled_from([SEED, XZLL]))
+    def test_text_is_utf8_as_it_is(self, message: Message, dialect: Dialect) -> None:
+        """Nothing is escaped that JSON does not ask to be."""
+        text = "".join(char for char in message.content if char >= " " and char not in '"\\')
+        body = dialect.encode(Sent(message._replace(content=text))).body
+        self.assertIn(text.encode(), body)
+        self.assertNotIn(b"\\u", body.replace(text.encode(), b""))
+
+
 class TableTests(TestCase):
     def test_one_row_overridden(self) -> None:
         """Each row of the table of differences can be set by itself."""
@@ -114,6 +174,19 @@ class TableTests(TestCase):
         self.assertEqual((body.topic, body.tag), ("OWN", ""))
         self.assertIn(r"\"msgStatus\":2", body.body.decode())
         self.assertEqual(own.queue_key(OFFLINED), "1988484031183061064")
+
+    def test_types_and_create_time(self) -> None:
+        """The envelope alone changes; the members stay the dialect's."""
+        own = attrs.evolve(SEED, types=XZLL.types, create_time=True)
+        inner = json.loads(SEED.encode(SENT).body)["data"]
+        self.assertEqual(
+            json.loads(own.encode(SENT).body), {"clusterEventType": 10, "data": inner, "createTime": MESSAGE.created}
+        )
+        own = attrs.evolve(XZLL, types=SEED.types, create_time=False, keys=True, tags=SEED.tags, offline_status=1)
+        body = own.encode(OFFLINED)
+        self.assertEqual([*json.loads(body.body)], ["clusterEventType", "data"])
+        self.assertEqual((body.keys, body.tag), ("1988484031183061064", "C2C_OFFLINE"))
+        self.assertIn(rb"\"msgStatus\":1", body.body)
 
     def test_client_msg_id_of_another_length(self) -> None:
         """What is no UUID is not written as one."""

@@ -93,6 +93,7 @@ class WiringTests(TestCase):
         for config, key in (
             (self.config(rocketmq=Rocketmq()), "rocketmq.server_addr"),
             (self.config(business=Business()), "business.database"),
+            (self.config(profile="xzll", business=Business(database="sqlite:///x.db")), "business.gateways"),
             (self.config(http=Http(port=taken.getsockname()[1])), "http.port"),
         ):
             service: Any = OrderedService(Clock(), lambda part, failure: None)  # type: ignore[arg-type]
