@@ -5,6 +5,7 @@ Skipped where there is no Java, except in CI.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ from imconnect.tap.listening import bind
 from tests.business.made import ANN, BEN, ack, client_id, offlined, sent, withdraw
 from tests.business.poison import POISON, good
 from tests.live.case import LiveTestCase
-from tests.live.processes import BusinessProcess, is_alive, until
+from tests.live.processes import BusinessProcess, GatewayProcess, is_alive, until
 from tests.servers import rocketmq_broker
 from tests.servers.mariadb import MariaDb
 from tests.servers.rocketmq_broker import CannotRun
@@ -123,9 +124,9 @@ class ImbusinessTestCase(LiveTestCase):
 
         await until(self.reactor, same, f"{len(wanted)} messages are in the database", within)
 
-    async def owns(self, business: BusinessProcess, count: int, within: float = 40.0) -> None:
+    async def owns(self, business: BusinessProcess | GatewayProcess, count: int, within: float = 40.0) -> None:
         async def it_does() -> bool:
-            return len((await business.stats())["queues"]) == count
+            return len(json.loads((await business.get("/stats")).body)["queues"]) == count
 
         await until(self.reactor, it_does, f"{business.name} has {count} queues", within)
 
