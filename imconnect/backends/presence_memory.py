@@ -46,19 +46,19 @@ class MemoryPresence:
 
     def __init__(self, registry: Registry, node: int) -> None:
         self._registry = registry
-        self._node = node
+        self.number = node
         self._boot = 0
         self._here: dict[int, None] = {}
         self._watcher: tuple[Callable[[int], None], Callable[[], None]] | None = None
 
     def open(self) -> Deferred[None]:
         registry = self._registry
-        if self._node in registry.alive:
-            return fail(ConfigError("node.id", f"expected another one: {self._node} is in use"))
+        if self.number in registry.alive:
+            return fail(ConfigError("node.id", f"expected another one: {self.number} is in use"))
         registry.boots += 1
-        self._boot = registry.alive[self._node] = registry.boots
+        self._boot = registry.alive[self.number] = registry.boots
         if self._watcher is not None:
-            registry.watchers[self._node] = self._watcher
+            registry.watchers[self.number] = self._watcher
         return succeed(None)
 
     def enter(self, user: int, device: str) -> Deferred[Entered]:
@@ -67,36 +67,38 @@ class MemoryPresence:
             return fail(Unavailable("presence is away"))
         registry = self._registry
         registry.turn += 1
-        others = registry.nodes(user) - {self._node}
-        registry.routes.setdefault(user, {})[self._node] = self._boot
-        registry.changed(user, self._node)
+        others = registry.nodes(user) - {self.number}
+        registry.routes.setdefault(user, {})[self.number] = self._boot
+        registry.changed(user, self.number)
         return succeed(Entered(registry.turn, others))
 
     def leave(self, user: int) -> None:
         self._here.pop(user, None)
         routes = self._registry.routes.get(user, {})
-        if not self.away() and routes.get(self._node) == self._boot:
-            del routes[self._node]
-            self._registry.changed(user, self._node)
+        if not self.away() and routes.get(self.number) == self._boot:
+            del routes[self.number]
+            self._registry.changed(user, self.number)
 
     def routes(self, users: Collection[int]) -> Deferred[Mapping[int, frozenset[int]]]:
         if self.away():
             return fail(Unavailable("presence is away"))
-        return succeed({user: self._registry.nodes(user) - {self._node} for user in users})
+        return succeed({user: self._registry.nodes(user) - {self.number} for user in users})
 
     def watch(self, changed: Callable[[int], None], lost: Callable[[], None]) -> None:
         self._watcher = (changed, lost)
+        if self._registry.alive.get(self.number) == self._boot:
+            self._registry.watchers[self.number] = self._watcher
 
     def renew(self) -> None:
         """The server is back, or a period has passed: this node's lease and routes are written again."""
         registry = self._registry
-        registry.alive[self._node] = self._boot
+        registry.alive[self.number] = self._boot
         for user in self._here:
-            if registry.routes.setdefault(user, {}).get(self._node) != self._boot:
-                registry.routes[user][self._node] = self._boot
-                registry.changed(user, self._node)
+            if registry.routes.setdefault(user, {}).get(self.number) != self._boot:
+                registry.routes[user][self.number] = self._boot
+                registry.changed(user, self.number)
         if self._watcher is not None:
-            registry.watchers[self._node] = self._watcher
+            registry.watchers[self.number] = self._watcher
             self._watcher[1]()
 
     def away(self) -> bool:
@@ -105,7 +107,7 @@ class MemoryPresence:
     def close(self) -> Deferred[None]:
         for user in tuple(self._here):
             self.leave(user)
-        self._registry.watchers.pop(self._node, None)
-        if self._registry.alive.get(self._node) == self._boot:
-            self._registry.expire(self._node)
+        self._registry.watchers.pop(self.number, None)
+        if self._registry.alive.get(self.number) == self._boot:
+            self._registry.expire(self.number)
         return succeed(None)

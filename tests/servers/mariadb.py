@@ -63,9 +63,10 @@ class MariaDb:
 
     def __init__(self, folder: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.password = secrets.token_hex(8)
-        self._settings = {**SETTINGS, **(settings or {})}
+        #: Options of the server; what is changed here counts from the next start.
+        self.settings = {**SETTINGS, **(settings or {})}
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -174,7 +175,7 @@ class MariaDb:
             raise CannotRun(f"mariadb-install-db failed: {error.stderr.decode(errors='replace')[-300:]}") from error
 
     def _options(self) -> list[str]:
-        return [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
 
     def _init_file(self) -> Path:
         """Runs at every start: the account has the password of this object."""
@@ -215,7 +216,7 @@ class MariaDb:
                 time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,19 @@
+"""The Redis that the tests of one process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.live.case import missing
+from tests.servers import redis
+from tests.servers.redis import RedisServer
+from tests.servers.rocketmq_broker import CannotRun
+
+
+def server(start: Callable[[], RedisServer] = redis.shared) -> RedisServer:
+    """It runs after this; a machine that has none skips the test, except in CI."""
+    try:
+        return start()
+    except CannotRun as error:
+        missing(f"Redis: {error}")
+        raise
