@@ -42,6 +42,8 @@ _log = Logger()
 
 #: Refused sends are tried again after this when the caller wished so (`retry_unavailable`). Seconds.
 _POSTPONED_FOR = 1.0
+#: Codes of such refusals: too fast and not now, in profile seed, and in profile xzll.
+_LATER = (429, 503, 0, -2)
 #: Above this the gateway would close the connection (`limits.frame_bytes`), and again at every repeat.
 _FRAME_BYTES = 65536
 
@@ -236,7 +238,7 @@ class Client:
     def _send_answered(self, reply: wire.SendReply) -> None:
         if reply.status != Status.FAILED:
             self._sent(reply.msg_id, reply.client_msg_id)
-        elif self._retry_unavailable and reply.code in (429, 503):
+        elif self._retry_unavailable and reply.code in _LATER:
             self._requests.postpone(reply.client_msg_id)
             if self._resume is None or not self._resume.active():
                 self._resume = self._reactor.callLater(_POSTPONED_FOR, self._resumed)
