@@ -10,7 +10,7 @@ CHAT = $(if $(ARGS),URL=ws://HOST:PORT/websocket )
 WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb test-rocketmq-5.5
+.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb test-rocketmq-5.5 test-away
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -75,6 +75,10 @@ mariadb: .venv/.test
 
 test-rocketmq-5.5: .venv/.test
 	@IMCONNECT_ROCKETMQ_VERSION=5.5.0 .venv/bin/python .ci/trial tests.live.test_rocketmq_real
+
+# The database is away for a minute while people chat, and hangs for longer than an answer may take.
+test-away: .venv/.test
+	@IMCONNECT_AWAY_SECONDS=60 .venv/bin/python .ci/trial tests.live.test_mariadb_away
 
 clean:
 	rm -rf .venv build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache twisted/plugins/dropin.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine
@@ -19,10 +20,10 @@ from tests.servers.rocketmq_broker import CannotRun
 _MADE: dict[str, str] = {}
 
 
-def server() -> MariaDb:
+def server(start: Callable[[], MariaDb] = mariadb.shared) -> MariaDb:
     """It runs after this; a machine that has none skips the test, except in CI."""
     try:
-        return mariadb.shared()
+        return start()
     except CannotRun as error:
         missing(f"MariaDB: {error}")
         raise

@@ -102,6 +102,9 @@ def _mysql(url: URL, answer_within: float) -> Engine:
         connect_args=arguments,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
+        # Whoever takes a connection ends his transaction himself: another rollback would be one more round trip, and
+        # a traceback on stderr where the server has gone away meanwhile.
+        pool_reset_on_return=None,
         pool_recycle=1800,
         pool_size=4,
         max_overflow=4,
