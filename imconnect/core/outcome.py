@@ -47,6 +47,11 @@ class Outcome:
         #: Makes the reply when it is sent, where it depends on the fate of what was decided before.
         self.late = late
 
+    @property
+    def alone(self) -> bool:
+        """Whether this answer depends on nothing that must be written, neither its own nor decided before."""
+        return not (self.events or self.reserve or self.late) and self.repeats is None
+
 
 class AskStore(Exception):
     """Raised by a handler that needs to know a message this node has never seen: decided again with the answer."""

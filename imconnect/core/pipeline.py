@@ -142,6 +142,7 @@ class Pipeline:
         if not events and not reserve:
             self._returned(batch, 0, 0)
             return
+        self._began = self._clock.seconds()
         try:
             written = self._write(events, reserve)
         except Exception:

@@ -64,6 +64,12 @@ class Settings:
     withdraw_window: float = 120.0
     backfill_timeout: float = 5.0
     outbox_max_events: int = 1000000
+    #: A commit may take this long; meanwhile sends are refused.
+    commit_timeout: float = 5.0
+    #: Replies, pushes and receipts wait until the broker has what they are about; once it has taken nothing for
+    #: `broker_timeout`, sends are refused.
+    ack_after_broker: bool = False
+    broker_timeout: float = 10.0
     #: Look-ups in the store per second and session, for messages that this node does not know.
     lookups_per_second: int = 10
     #: Messages per page of a backfill.

@@ -385,7 +385,7 @@ class PipelineTests(TestCase):
         self.acted: list[str] = []
 
     def make(self, outbox: Any) -> Pipeline:
-        return Pipeline(self.clock, outbox, Metrics(), self.act, self.fail_)
+        return Pipeline(self.clock, outbox, Metrics(), self.act, self.fail_, 5.0)
 
     def act(self, batch: Sequence[Outcome], first: int) -> None:
         self.acted += [outcome.reply.decode() for outcome in batch]
@@ -452,7 +452,7 @@ class PipelineTests(TestCase):
 
         outbox = PromptOutbox(self.clock)
         self.successResultOf(outbox.open())
-        line = Pipeline(self.clock, outbox, Metrics(), act, self.fail_)
+        line = Pipeline(self.clock, outbox, Metrics(), act, self.fail_, 5.0)
         self.patch(pipeline, "BATCH", 1)
         line.put(Outcome(reply=b"a", events=[sent(1)]))
         line.put(Outcome(reply=b"b", events=[sent(2)]))
