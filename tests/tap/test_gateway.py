@@ -76,6 +76,17 @@ class WiringTests(GatewayTestCase):
         before = ["http", "data_dir", "producer", "database", "store", "outbox", "relay"]
         self.assertEqual(list(parts), [*before, "jobs", "consumer", "clients", "websocket", "ready"])
 
+    def test_leaving(self) -> None:
+        """The queues are given back while clients are asked to leave, not after it."""
+        parts = self.parts(self.config(rocketmq=QUEUE, business=Business(database=SERVER)))
+        left: list[bool] = []
+        self.patch(parts["consumer"], "_leave", lambda: self.recorded(left))
+        parts["ready"].stop()
+        self.assertEqual(left, [True])
+
+    async def recorded(self, done: list[bool]) -> None:
+        done.append(True)
+
     def test_two_on_one_machine(self) -> None:
         """Members of the group by different names, the same after a restart."""
 
