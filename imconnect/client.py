@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from imconnect.client_connection import Connection, Phase, Replaced, SignInRefused, State, Stopped
 from imconnect.client_inbox import Inbox
 from imconnect.client_link import Backoff, ClientFactory, ClientProtocol, Loss
-from imconnect.client_requests import ClientError, Overfull, Refused, Requests
+from imconnect.client_requests import NOT_NOW, ClientError, Overfull, Refused, Requests
 from imconnect.client_states import Unticked
 from imconnect.errors import DecodeError
 from imconnect.model import MessageState, Status
@@ -42,8 +42,6 @@ _log = Logger()
 
 #: Refused sends are tried again after this when the caller wished so (`retry_unavailable`). Seconds.
 _POSTPONED_FOR = 1.0
-#: Codes of such refusals: too fast and not now, in profile seed, and in profile xzll.
-_LATER = (429, 503, 0, -2)
 #: Above this the gateway would close the connection (`limits.frame_bytes`), and again at every repeat.
 _FRAME_BYTES = 65536
 
@@ -238,7 +236,7 @@ class Client:
     def _send_answered(self, reply: wire.SendReply) -> None:
         if reply.status != Status.FAILED:
             self._sent(reply.msg_id, reply.client_msg_id)
-        elif self._retry_unavailable and reply.code in _LATER:
+        elif self._retry_unavailable and reply.code in NOT_NOW:
             self._requests.postpone(reply.client_msg_id)
             if self._resume is None or not self._resume.active():
                 self._resume = self._reactor.callLater(_POSTPONED_FOR, self._resumed)

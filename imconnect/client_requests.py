@@ -7,6 +7,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
+#: Codes of refusals after which asking again has a chance: 429 (too fast) and 503 (not now), in both profiles.
+NOT_NOW = (429, 503, 0, -2)
+
 
 class ClientError(Exception):
     """What a client's Deferreds fail with."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
+from imconnect.client_requests import NOT_NOW
 from imconnect.model import MessageState
 from imconnect.wire.client_codec import StatesReply, encode_state_query
 
@@ -17,9 +18,7 @@ _PAGE = 100
 _REMEMBERED = 1000
 #: A gateway that says nothing at all does not know the question. Seconds.
 _PATIENCE = 5.0
-#: Answers after which asking again has a chance: 429 and 503, in the codes of both profiles. And when, in seconds: twice
-#: as long each time.
-_NOT_NOW = (429, 503, 0, -2)
+#: When a refused question is asked again, in seconds: twice as long each time.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
 
@@ -84,7 +83,7 @@ class Unticked:
 
     def refused(self, code: int) -> None:
         """The gateway does not answer this, or not now. What is held goes on: a repeated send does no harm."""
-        if self._then is None and self._pages and code in _NOT_NOW:
+        if self._then is None and self._pages and code in NOT_NOW:
             self._settle_timer()
             self._timer = self._reactor.callLater(self._wait, self._question)
             self._wait = min(_LONGEST_WAIT, self._wait * 2)

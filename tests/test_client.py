@@ -259,6 +259,22 @@ class SendTests(ClientTestCase):
         self.successResultOf(second)
         self.assertEqual([send.content for send in self.gateway.sends()], ["a", "a", "b"])
 
+    def test_retry_in_profile_xzll(self) -> None:
+        """There -2 is "not now" and 0 "too fast"; -1 is for good."""
+        client = self.online(retry_unavailable=True)
+        for code in (-2, 0):
+            self.gateway.refusal = (code, "try again later")
+            sent = client.send(1002, "a")
+            self.gateway.flush()
+            self.assertNoResult(sent)
+            self.gateway.refusal = None
+            self.pass_time(1)
+            self.successResultOf(sent)
+        self.gateway.refusal = (-1, "content is empty")
+        sent = client.send(1002, "")
+        self.gateway.flush()
+        self.assertEqual(self.failureResultOf(sent, Refused).value.code, -1)
+
     def test_given_up(self) -> None:
         """A cancelled send is forgotten: not repeated, and its late answer is nobody's."""
         client = self.online()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from imconnect.core.settings import XZLL
+import attrs
+
+from imconnect.core.settings import SEED, XZLL
 from imconnect.model import Applied, Receipt
 from imconnect.wire.client_codec import ReceiptReply, SendReply, encode_get_msg_ids
 from tests.core.rig import ALICE, BOB, CAROL, Rig, client_id, send_frame
@@ -172,6 +174,37 @@ class TellTests(XzllTestCase):
         rig.node.tell(Applied((Receipt(5, b"", CAROL, BOB, 3), Receipt(6, b"", ALICE, BOB, 3)), (), (CAROL,)))
         self.assertEqual((dict(rig.metrics.receipts), rig.metrics.hints), ({3: 1}, 0))
         self.assertEqual(alice.got, [ReceiptReply(b"", 6, ALICE, BOB, 3, 0)])
+
+
+class RowTests(TestCase):
+    """One row of the table taken from the other profile."""
+
+    def test_the_seed_with_business_telling_what_is_stored(self) -> None:
+        """Its own code, 0; delivered and read stay the gateway's."""
+        rig = Rig(profile=attrs.evolve(SEED, stored_by_gateway=False))
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        rig.business.held = True
+        alice.send(BOB, "hello")
+        rig.turn()
+        bob.ack("hello")
+        rig.turn()
+        self.assertEqual((alice.accepted, alice.receipts), ([], [("hello", 3)]))
+        rig.business.go_on()
+        self.assertEqual([(reply.status, reply.code) for reply in alice.replies], [(1, 0)])
+        self.assertEqual((alice.receipts, dict(rig.metrics.receipts)), ([("hello", 3)], {1: 1, 3: 1}))
+
+    def test_xzll_with_the_gateway_telling_what_is_stored(self) -> None:
+        """At once, and business does not say it again; it still tells what was delivered."""
+        rig = Rig(profile=attrs.evolve(XZLL, stored_by_gateway=True))
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        rig.business.held = True
+        alice.send(BOB, "hello")
+        rig.turn()
+        bob.ack("hello")
+        rig.turn()
+        self.assertEqual(([(reply.status, reply.code) for reply in alice.replies], alice.receipts), ([(1, 1)], []))
+        rig.business.go_on()
+        self.assertEqual((len(alice.replies), alice.receipts), (1, [("hello", 3)]))
 
 
 class OfflineTests(XzllTestCase):

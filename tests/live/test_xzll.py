@@ -146,6 +146,25 @@ class RocketmqTests(ImbusinessTestCase):
         await self.up(**settings)
         self.assertEqual((await answer.addTimeout(30, self.reactor)).msg_id, again.msg_id)
 
+    async def test_one_process_consumes_too(self) -> None:
+        """business.mode embedded with RocketMQ: no gRPC between them."""
+        gateway = await self.started(
+            {
+                "profile": "xzll",
+                "rocketmq.server_addr": self.broker.namesrv,
+                "rocketmq.topic": self.topic,
+                "rocketmq.consumer.group_name": f"G{self.topic}",
+                "business.database": self.url,
+                "grpc.port": free_port(),
+            }
+        )
+        ann, bob = await self.online(gateway, ANN), await self.online(gateway, BOB)
+        sent = await ann.send(BOB, "hello", within=40)
+        await bob.has("hello")
+        await ann.told(sent.msg_id, Status.DELIVERED, within=40)
+        self.assertEqual([(reply.status, reply.code) for reply in ann.replies], [(1, 1)])
+        self.assertNotIn("Traceback", gateway.output())
+
     async def check_topic(self, ann: Person, *messages: tuple[int, str, int]) -> None:
         """Every event of these messages, member by member."""
         admin, events = Admin(self.client), dict[int, list[dict[str, Any]]]()
