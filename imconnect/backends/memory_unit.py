@@ -16,6 +16,7 @@ from imconnect.business.rows import (
     NoticeRow,
     OwedKey,
     OwedRow,
+    ParkedKey,
     ParkedRow,
     SendKey,
     SessionKey,
@@ -149,9 +150,14 @@ class MemoryUnit:
         self._tables.put(self._tables.parked, key, row)
         return True
 
-    def parked(self, limit: int, at: tuple[str, int, int] | None = None) -> Sequence[ParkedRow]:
+    def parked(
+        self, limit: int, at: ParkedKey | None = None, after: ParkedKey | None = None
+    ) -> Sequence[ParkedRow]:
         rows = sorted(self._tables.parked.items())
-        return [row for key, row in rows if at is None or key == at][:limit]
+        return [row for key, row in rows if (at is None or key == at) and (after is None or key > after)][:limit]
+
+    def unpark(self, key: ParkedKey) -> None:
+        self._tables.drop(self._tables.parked, key)
 
     @contextmanager
     def nested(self) -> Iterator[None]:

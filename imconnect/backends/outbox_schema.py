@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from imconnect.core.ports import Entry, Recovered
@@ -56,6 +57,18 @@ WHERE position >= coalesce((SELECT max(position) FROM outbox_batch WHERE positio
 """
 
 
+@contextmanager
+def advising() -> Iterator[None]:
+    """What a gateway says of a damaged log also names the command that shows what can be saved."""
+    try:
+        yield
+    except Damaged as error:
+        folder = shlex.quote(os.path.dirname(os.path.abspath(error.path)))
+        advice = f"`imconnect outbox check --data-dir {folder}` shows what can be saved"
+        raise Damaged(error.path, f"{error.what}; left as it is, {advice}") from error
+
+
+@advising()
 def inspect(path: str) -> None:
     """Raise Damaged where this file cannot be our log. Cheap, blocking, holds nothing open; no file is fine."""
     try:
@@ -136,12 +149,15 @@ def _check_identity(db: sqlite3.Connection, path: str) -> None:
     db.execute("SELECT position FROM outbox_batch LIMIT 1").fetchone()
 
 
-def recover(db: sqlite3.Connection, path: str) -> tuple[Recovered, dict[int, int]]:
-    """Everything in the log, checked, and the relay positions. Raises Damaged."""
+def recover(db: sqlite3.Connection, path: str, thorough: bool = False) -> tuple[Recovered, dict[int, int]]:
+    """Everything in the log, checked, and the relay positions. `thorough`: page by page too, whatever it takes.
+
+    Raises Damaged.
+    """
     collecting = gc.isenabled()
     gc.disable()  # it would walk the growing list again and again, for more time than the reading takes
     try:
-        _check_pages(db, path)
+        _check_pages(db, path, thorough)
         state = dict(db.execute("SELECT name, value FROM outbox_state"))
         positions = dict(db.execute("SELECT lane, position FROM outbox_lane"))
         entries, last = _everything(db, path)
@@ -168,9 +184,9 @@ def _everything(db: sqlite3.Connection, path: str) -> tuple[list[Entry], int]:
     return entries, last
 
 
-def _check_pages(db: sqlite3.Connection, path: str) -> None:
+def _check_pages(db: sqlite3.Connection, path: str, thorough: bool) -> None:
     pages = db.execute("PRAGMA page_count").fetchone()[0]
-    if pages * PAGE_BYTES <= QUICK_CHECK_BYTES:
+    if thorough or pages * PAGE_BYTES <= QUICK_CHECK_BYTES:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Damaged(path, " ".join(verdict.split()))

@@ -79,13 +79,14 @@ class SqliteOutbox:
     def _recover(self) -> tuple[Recovered, dict[int, int]]:
         """On the reader's thread. Everything is read and checked before anything could write to the file."""
         outbox_schema.inspect(self.path)
-        try:
-            if outbox_schema.is_new(self.path):
-                outbox_schema.create(self.path)
-        except (OSError, sqlite3.Error) as error:
-            raise Damaged(self.path, str(error)) from error
-        self._reader = outbox_schema.connect_reader(self.path)
-        return outbox_schema.recover(self._reader, self.path)
+        with outbox_schema.advising():
+            try:
+                if outbox_schema.is_new(self.path):
+                    outbox_schema.create(self.path)
+            except (OSError, sqlite3.Error) as error:
+                raise Damaged(self.path, str(error)) from error
+            self._reader = outbox_schema.connect_reader(self.path)
+            return outbox_schema.recover(self._reader, self.path)
 
     def append(self, events: Sequence[Event]) -> Deferred[int]:
         """See `Outbox.append`."""

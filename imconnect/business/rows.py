@@ -19,6 +19,8 @@ SendKey = tuple[int, bytes]
 SessionKey = tuple[int, str]
 #: (user_id, msg_id)
 OwedKey = tuple[int, int]
+#: (topic, queue, offset)
+ParkedKey = tuple[str, int, int]
 
 
 class EarlyKind(IntEnum):
@@ -137,6 +139,10 @@ class ParkedRow(NamedTuple):
     body: bytes
     reason: str
     first_seen: int
+
+    @property
+    def key(self) -> ParkedKey:
+        return self.topic, self.queue, self.offset
 
 
 class Stock(NamedTuple):

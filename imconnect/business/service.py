@@ -11,11 +11,12 @@ from hashlib import blake2b
 
 from twisted.logger import Logger
 
-from imconnect.business.rows import ParkedRow, Source, Stock
+from imconnect.business.rows import ParkedKey, ParkedRow, Source, Stock
 from imconnect.business.rules import Counts, Rules, Terms, flaw
 from imconnect.business.store import BadData, Conflict, Store, Unit
 from imconnect.business.work import Work
 from imconnect.errors import Unavailable
+from imconnect.events.plain import plain
 from imconnect.events.values import Event, Offlined, Sent
 from imconnect.model import Applied
 
@@ -62,10 +63,29 @@ class BusinessRules:
             new = _park(unit, source, source.body, reason, self._now_ms())
         self._count_parked([(source, 0, reason)] if new else [])
 
-    def parked(self, limit: int = 100) -> Sequence[ParkedRow]:
-        """What is parked. Raises Unavailable."""
+    def parked(self, limit: int = 100, after: ParkedKey | None = None) -> Sequence[ParkedRow]:
+        """What is parked, by its key, all of it or what is behind `after`. Raises Unavailable."""
         with self._store.transaction() as unit:
-            return unit.parked(limit)
+            return unit.parked(limit, after=after)
+
+    def parked_at(self, key: ParkedKey) -> ParkedRow | None:
+        """What is parked there. Raises Unavailable."""
+        with self._store.transaction() as unit:
+            return next(iter(unit.parked(1, key)), None)
+
+    def replay(self, key: ParkedKey, event: Event) -> Applied:
+        """Apply a parked event after all: it leaves the table in the same transaction.
+
+        Raises BadData where it still cannot be applied, then it stays; Unavailable.
+        """
+        try:
+            with self._store.transaction() as unit:
+                rules = self._alone(unit, event, self._now_ms())
+                unit.unpark(key)
+        except Conflict as error:
+            raise Unavailable(f"another consumer stored the same rows: {error}") from error
+        self.counts.add(rules.counts)
+        return rules.applied()
 
     def stock(self) -> Stock:
         """How many events are parked and kept early. Raises Unavailable."""
@@ -201,9 +221,7 @@ def _park(unit: Unit, source: Source, body: bytes, reason: str, now: int) -> boo
 
 def _written(event: Event) -> bytes:
     """An event of the embedded queue, as a person can read it in the table."""
-    value = event.message if isinstance(event, Sent | Offlined) else event
-    fields = {k: v.hex() if isinstance(v, bytes) else v for k, v in value._asdict().items()}
-    return json.dumps({"event": type(event).__name__, **fields}).encode()
+    return json.dumps(plain(event)).encode()
 
 
 def _msg_id(event: Event) -> int:

@@ -14,6 +14,7 @@ from imconnect.business.rows import (
     Changes,
     EarlyRow,
     MessageRow,
+    ParkedKey,
     ParkedRow,
     SendKey,
     SessionKey,
@@ -57,8 +58,13 @@ class Unit(Protocol):
     def park(self, row: ParkedRow) -> bool:
         """Put an event aside. False: something is parked at this (topic, queue, offset) already; it stays."""
 
-    def parked(self, limit: int, at: tuple[str, int, int] | None = None) -> Sequence[ParkedRow]:
-        """What is parked, by (topic, queue, offset): all of it, or what is parked `at` this very place."""
+    def parked(
+        self, limit: int, at: ParkedKey | None = None, after: ParkedKey | None = None
+    ) -> Sequence[ParkedRow]:
+        """What is parked, by (topic, queue, offset): all of it, what is parked `at` this very place, or behind one."""
+
+    def unpark(self, key: ParkedKey) -> None:
+        """It is parked no more."""
 
     def nested(self) -> AbstractContextManager[None]:
         """A part that is undone alone when an exception leaves it."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.sql.engine import make_engine
 from imconnect.backends.sql.migrate import SchemaTooNew, ensure_schema
-from imconnect.config import Config, load, parse_override
-from imconnect.errors import ConfigError, Damaged, Unavailable
+from imconnect.cli.options import configuration, configured, refusing
+from imconnect.config import Config
 
 #: Seconds for one statement: an index on a large table takes its time.
 STATEMENT_WITHIN = 86_400.0
@@ -23,19 +20,14 @@ def db() -> None:
 
 
 @db.command()
-@click.option("--env", default=None, help="ENV.yaml from ./configs, /etc/imconnect or the package (default: dev).")
-@click.option("--config", "path", default=None, help="Another file instead.")
-@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; may be repeated.")
+@configuration
 def upgrade(env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
     """Bring the database to the schema of this version; run it once after an update, with imbusiness stopped.
 
     An empty database is filled, one that is up to date is left as it is. Make a backup first.
     """
-    try:
-        _upgrade(load(path, env, [parse_override(text) for text in settings], os.environ).config)
-    except (ConfigError, Damaged, SchemaTooNew, Unavailable) as error:
-        click.echo(" ".join(str(error).split()), err=True)
-        sys.exit(1)
+    with refusing(SchemaTooNew):
+        _upgrade(configured(env, path, settings))
     click.echo("the database has the schema of this version")
 
 

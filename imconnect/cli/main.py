@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 
 import click
 
 from imconnect import __version__
-from imconnect.config import load, parse_override, printed, unsupported
-from imconnect.errors import ConfigError
+from imconnect.cli.options import configuration, configured, refusing
+from imconnect.config import printed, unsupported
 
 #: Command -> (module, name in it): imported when it is asked for, so that one does not wait for another's libraries.
 _COMMANDS = {
     "chat": ("imconnect.cli.chat", "chat"),
     "check-config": ("imconnect.cli.main", "check_config"),
     "db": ("imconnect.cli.db", "db"),
+    "outbox": ("imconnect.cli.outbox", "outbox"),
+    "parked": ("imconnect.cli.parked", "parked"),
 }
 
 
@@ -41,15 +41,10 @@ def main() -> None:
 
 
 @click.command("check-config")
-@click.option("--env", default=None, help="ENV.yaml from ./configs, /etc/imconnect or the package (default: dev).")
-@click.option("--config", "path", default=None, help="Another file instead.")
-@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; may be repeated.")
+@configuration
 def check_config(env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
     """Validate the configuration and print it as it would be used, secrets masked."""
-    try:
-        config = load(path, env, [parse_override(text) for text in settings], os.environ).config
+    with refusing():
+        config = configured(env, path, settings)
         unsupported(config)
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
     click.echo(printed(config), nl=False)

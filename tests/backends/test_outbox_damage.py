@@ -228,5 +228,22 @@ class OpenTests(ReactorTestCase):
         outbox = SqliteOutbox(real_reactor(), path)
         error: Any = await self.assertFailure(outbox.open(), Damaged)
         self.assertEqual(error.path, os.path.abspath(path))
+        self.assertIn(f"`imconnect outbox check --data-dir {os.path.dirname(error.path)}`", str(error))
         await gatherResults([outbox.close(), outbox.close()])
         self.assertTrue(Path(path).read_text().startswith("not a database"))
+
+    async def test_open_names_the_command_that_helps(self) -> None:
+        """Also where only the contents are damaged; once, and with a folder's name that a shell takes as it is."""
+        folder = Path(self.mktemp()) / "my data"
+        folder.mkdir(parents=True)
+        path = str(folder / "outbox.db")
+        outbox_schema.create(path)
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute(_INSERT, (1, 1, b"no event"))
+        outbox = SqliteOutbox(real_reactor(), path)
+        error: Any = await self.assertFailure(outbox.open(), Damaged)
+        await outbox.close()
+        said = str(error)
+        self.assertIn("the batch at event 1", said)
+        self.assertTrue(said.endswith(f"`imconnect outbox check --data-dir '{folder.absolute()}'` shows what can be saved"))
+        self.assertEqual(said.count("outbox check"), 1)

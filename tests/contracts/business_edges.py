@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from imconnect.business.rows import Changes, EarlyKind, EarlyRow, MessageRow, ParkedRow, SendKey, Source, Stock
 from imconnect.business.service import DAY_MS, BusinessRules
-from imconnect.business.store import Store, Unit
+from imconnect.business.store import BadData, Store, Unit
 from imconnect.business.work import EARLY_PER_ACTOR
 from imconnect.errors import Unavailable
 from imconnect.events.values import Event
@@ -161,6 +161,37 @@ class ParkingContract(RulesContract):
         self.apply(sent(8, client=client_id(7), content="else"))
         self.assertEqual([row.msg_id for row in self.rows().messages], [7])
         self.assertEqual([row[3] for row in self.parked()], ["another message has this clientMsgId of this sender"])
+
+    def test_replayed(self) -> None:
+        """A parked event that can be applied after all is, like any other, and leaves the table."""
+        self.business.park(Source("T", 1, 5, b"body"), "why")
+        self.business.park(Source("T", 1, 6, b"other"), "why")
+        applied = self.business.replay(("T", 1, 5), offlined(7))
+        self.assertEqual((applied.hints, self.status(7), self.owed()), ((BEN,), 2, [(BEN, 7)]))
+        self.assertEqual([row[2] for row in self.parked()], [6])
+        self.assertEqual(self.business.counts.messages, 1)
+
+    def test_replayed_in_vain(self) -> None:
+        """One that still contradicts stays as it is, and nothing is changed."""
+        self.apply(sent(7))
+        self.business.apply([sent(7, content="else")], [Source("T", 1, 5)])
+        before = self.rows()
+        self.assertRaises(BadData, self.business.replay, ("T", 1, 5), sent(7, content="else"))
+        self.assertRaises(BadData, self.business.replay, ("T", 1, 5), sent(0))
+        self.assertEqual(self.rows(), before)
+
+    def test_parked_pages(self) -> None:
+        """By key, behind a key, or one of them."""
+        for topic, queue, offset in (("T", 2, 1), ("T", 1, 9), ("S", 7, 7), ("T", 1, 10), ("", 0, -5)):
+            self.business.park(Source(topic, queue, offset, b"body") if topic else Source("", 0, 0, b"body"), "why")
+        keys = [row.key for row in self.business.parked()]
+        self.assertEqual(keys[1:], [("S", 7, 7), ("T", 1, 9), ("T", 1, 10), ("T", 2, 1)])
+        self.assertEqual([row.key for row in self.business.parked(2, keys[1])], keys[2:4])
+        self.assertEqual([row.key for row in self.business.parked(9, keys[0])], keys[1:])
+        found = self.business.parked_at(("T", 1, 9))
+        assert found is not None
+        self.assertEqual(found.body, b"body")
+        self.assertIsNone(self.business.parked_at(("T", 1, 8)))
 
     def test_malformed_is_parked(self) -> None:
         """What can never be applied is parked with its reason; good events around it are applied."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
 
 from imconnect.backends.sql.schema import early, message, notice, offline, parked
+from imconnect.business.rows import ParkedKey
 
 Rows = Select[*tuple[Any, ...]]
 
@@ -108,9 +109,14 @@ def purgeable(before: int, limit: int) -> Rows:
     )
 
 
-def parked_rows(limit: int, at: tuple[str, int, int] | None) -> Rows:
+def parked_rows(limit: int, at: ParkedKey | None, after: ParkedKey | None = None) -> Rows:
     rows = select(*parked.c).order_by(*parked.primary_key).limit(limit)
-    if at is None:
-        return rows
-    topic, queue, offset = at
-    return rows.where(parked.c.topic == topic, parked.c.queue == queue, parked.c["offset"] == offset)
+    if after is not None:
+        rows = rows.where(tuple_(*parked.primary_key) > tuple_(*after))
+    return rows if at is None else rows.where(parked_at(at))
+
+
+def parked_at(key: ParkedKey) -> ColumnElement[bool]:
+    """The condition for what is parked at one place."""
+    topic, queue, offset = key
+    return and_(parked.c.topic == topic, parked.c.queue == queue, parked.c["offset"] == offset)

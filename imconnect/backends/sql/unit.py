@@ -16,6 +16,7 @@ from imconnect.business.rows import (
     Changes,
     EarlyRow,
     MessageRow,
+    ParkedKey,
     ParkedRow,
     SendKey,
     SessionKey,
@@ -97,9 +98,15 @@ class SqlUnit:
             self._connection.execute(schema.parked.insert().values(row._asdict()))
             return True
 
-    def parked(self, limit: int, at: tuple[str, int, int] | None = None) -> Sequence[ParkedRow]:
+    def parked(
+        self, limit: int, at: ParkedKey | None = None, after: ParkedKey | None = None
+    ) -> Sequence[ParkedRow]:
         with translated():
-            return [ParkedRow(*row) for row in self._connection.execute(queries.parked_rows(limit, at))]
+            return [ParkedRow(*row) for row in self._connection.execute(queries.parked_rows(limit, at, after))]
+
+    def unpark(self, key: ParkedKey) -> None:
+        with translated():
+            self._connection.execute(schema.parked.delete().where(queries.parked_at(key)))
 
     @contextmanager
     def nested(self) -> Iterator[None]:
