@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from imconnect.backends.grpc_channel import Credentials, make_channel, why
 from imconnect.model import Applied, Receipt, Status
 from imconnect.wire.gateway_codec import (
     HELLO,
@@ -35,19 +36,6 @@ EVERY = 10.0  # seconds between two looks whether a gateway that nothing was to 
 WAITING = 5000
 #: Seconds until a gateway that did not take them is told again which messages are stored, where nothing else is told.
 AGAIN = 1.0
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.max_receive_message_length", 65_536),
-    # A proxy of the environment is meant for the web.
-    ("grpc.enable_http_proxy", 0),
-)
-#: Only these say something that does not differ from call to call.
-_TELLING = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 #: After these the same call may succeed later.
 _PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "RESOURCE_EXHAUSTED")
 _NOTHING = Applied()
@@ -68,8 +56,17 @@ class GrpcPushback:
     comes meanwhile goes with the next call. `tell` never blocks and never raises. `node` is our name for their logs.
     """
 
-    def __init__(self, reactor: Reactor, addresses: Sequence[str], node: str, *, deadline: float = DEADLINE) -> None:
-        self._gateways = [_Gateway(reactor, address, node, deadline) for address in dict.fromkeys(addresses)]
+    def __init__(
+        self,
+        reactor: Reactor,
+        addresses: Sequence[str],
+        node: str,
+        *,
+        deadline: float = DEADLINE,
+        credentials: Credentials | None = None,
+    ) -> None:
+        shown = credentials or Credentials()
+        self._gateways = [_Gateway(reactor, address, node, deadline, shown) for address in dict.fromkeys(addresses)]
 
     def start(self) -> None:
         for gateway in self._gateways:
@@ -108,8 +105,9 @@ class GrpcPushback:
 class _Gateway:
     """One of them: its channel, the call under way, and what waits behind it."""
 
-    def __init__(self, reactor: Reactor, address: str, node: str, deadline: float) -> None:
+    def __init__(self, reactor: Reactor, address: str, node: str, deadline: float, credentials: Credentials) -> None:
         self.address = address
+        self._credentials = credentials
         self.trouble = ""
         self.told = self.failed = self.dropped = 0
         self._reactor, self._deadline = reactor, deadline
@@ -125,7 +123,7 @@ class _Gateway:
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
-        channel = self._channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+        channel = self._channel = make_channel(self.address, self._credentials)
         self._calls = {name: channel.unary_unary(f"/{SERVICE}/{name}") for name in (HELLO, TELL)}
         self._hello()
 
@@ -165,7 +163,7 @@ class _Gateway:
         self._under_way = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        call = self._calls[name].future(request, timeout=self._deadline)
+        call = self._calls[name].future(request, timeout=self._deadline, metadata=self._credentials.metadata)
         # On a thread of gRPC's.
         call.add_done_callback(lambda future: self._reactor.callFromThread(self._ended, name, _outcome(future)))
 
@@ -224,11 +222,8 @@ def _outcome(call: Any) -> Party | str:
     """The answer of a call that has ended, or why there is none."""
     try:
         return decode_reply(call.result())
-    except grpc.FutureCancelledError:
-        return "CANCELLED"
-    except grpc.RpcError as error:
-        code, details = error.code().name, error.details() or ""
-        return f"{code}: {details[:200]!r}" if code in _TELLING else code
+    except (grpc.RpcError, grpc.FutureCancelledError) as error:
+        return why(error)
     except (OtherVersion, Unreadable) as error:
         return str(error)
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from twisted.logger import Logger
 
+from imconnect.wire.checks import OtherVersion, Unreadable
+
 _log = Logger()
 _T = TypeVar("_T")
 
@@ -66,3 +68,14 @@ class NodeCalls:
             done.set_exception(error)
         else:
             done.set_result(result)
+
+
+def decoded(decode: Callable[[bytes], _T], request: bytes, context: grpc.ServicerContext) -> _T:
+    """The request, or the end of the call with a status that says what is wrong with it."""
+    try:
+        return decode(request)
+    except OtherVersion as error:
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+    except Unreadable as error:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    raise AssertionError("abort raises")

@@ -1,6 +1,7 @@
 """The gateway's gRPC port: business tells what concerns the people who are signed in here (`wire/gateway.proto`).
 
-Plain text, no credentials: the port belongs on loopback or on a network that only the own machines reach.
+Plain text without credentials unless a token or certificates are given: then the port belongs on loopback or on a
+network that only the own machines reach.
 """
 
 from __future__ import annotations
@@ -9,31 +10,27 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
-from typing import TypeVar
 
 import grpc
 from twisted.internet.defer import Deferred, succeed
 
-from imconnect.edge.grpc_calls import NodeCalls, NotDone, Reactor
+from imconnect.edge.grpc_calls import NodeCalls, NotDone, Reactor, decoded
+from imconnect.edge.grpc_door import Token, credentials
 from imconnect.errors import ConfigError
 from imconnect.model import Applied
 from imconnect.wire.gateway_codec import (
     HELLO,
     SERVICE,
     TELL,
-    OtherVersion,
     Party,
-    Unreadable,
     decode_applied,
     decode_hello,
     encode_reply,
 )
 
-_T = TypeVar("_T")
-
 #: Threads that calls wait on, and calls that may be here at once; more are refused (RESOURCE_EXHAUSTED).
 THREADS, CALLS = 4, 64
-MAX_BYTES = 1 << 20  # of a request
+MAX_BYTES = 8 << 20  # of a request
 GRACE = 1.0  # seconds in which calls may end when the server stops
 #: Peers may ask whether the connection lives, as often as every 5 s, also between calls. (Without this grpc hangs up
 #: on a peer that asks more often than every 5 minutes.)
@@ -50,7 +47,8 @@ class GrpcServer:
 
     `bound` is a socket that holds the port until the start; gRPC then binds it itself, because it starts threads that
     a fork of twistd would not take along. `tell` is called on the reactor thread; `node` is our name for callers' logs;
-    `beside` are further services.
+    `beside` are further services; callers need the `token`, and with `tls` (authority, certificate, key in PEM) a
+    certificate of that authority.
     """
 
     def __init__(
@@ -60,10 +58,14 @@ class GrpcServer:
         tell: Callable[[Applied], None],
         node: str,
         beside: Sequence[grpc.GenericRpcHandler] = (),
+        token: str = "",
+        tls: tuple[bytes, bytes, bytes] | None = None,
     ) -> None:
         self._reactor = reactor
         self._calls = NodeCalls(reactor)
         self._beside = beside
+        self._interceptors: list[grpc.ServerInterceptor] = [Token(token)] if token else []
+        self._credentials = credentials(*tls) if tls else None
         self._bound: socket.socket | None = bound
         self._tell_node = tell
         self._reply = encode_reply(Party(node))
@@ -75,10 +77,19 @@ class GrpcServer:
         """Raises ConfigError where somebody took the port in the moment it was free."""
         self._let_go()
         self._threads = ThreadPoolExecutor(THREADS, "grpc")
-        server = grpc.server(self._threads, [self._handlers(), *self._beside], options=_OPTIONS, maximum_concurrent_rpcs=CALLS)
+        server = grpc.server(
+            self._threads,
+            [self._handlers(), *self._beside],
+            self._interceptors,
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=CALLS,
+        )
         host = f"[{self.host}]" if ":" in self.host else self.host
         try:
-            server.add_insecure_port(f"{host}:{self.port}")
+            if self._credentials is None:
+                server.add_insecure_port(f"{host}:{self.port}")
+            else:
+                server.add_secure_port(f"{host}:{self.port}", self._credentials)
         except RuntimeError:
             raise ConfigError("grpc.port", f"{self.host}:{self.port} is in use") from None
         server.start()
@@ -118,24 +129,13 @@ class GrpcServer:
     # -- on gRPC's threads
 
     def _hello(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        _decoded(decode_hello, request, context)
+        decoded(decode_hello, request, context)
         return self._reply
 
     def _tell(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        applied = _decoded(decode_applied, request, context)
+        applied = decoded(decode_applied, request, context)
         try:
             self._calls.run(context, lambda: self._tell_node(applied))
         except NotDone as error:
             context.abort(error.status, str(error))
         return self._reply
-
-
-def _decoded(decode: Callable[[bytes], _T], request: bytes, context: grpc.ServicerContext) -> _T:
-    """The request, or the end of the call with a status that says what is wrong with it."""
-    try:
-        return decode(request)
-    except OtherVersion as error:
-        context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-    except Unreadable as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    raise AssertionError("abort raises")

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from google.protobuf.message import DecodeError as ProtobufError
-from google.protobuf.message import Message as ProtobufMessage
-
-from imconnect.model import MAX_ID, Applied, Receipt, Status, Withdrawal
+from imconnect.model import Applied, Receipt, Status, Withdrawal
 from imconnect.wire import gateway_pb2
+from imconnect.wire.checks import OtherVersion, Unreadable, check_ids, check_version, parse
+
+__all__ = [
+    "HELLO", "SERVICE", "TELL", "VERSION", "OtherVersion", "Party", "Unreadable", "decode_applied", "decode_hello",
+    "decode_reply", "encode_applied", "encode_hello", "encode_reply",
+]  # fmt: skip
 
 VERSION = 1
 SERVICE = "imconnect.gateway.v1.Gateway"
@@ -19,18 +22,6 @@ TELL, HELLO = "Tell", "Hello"
 
 _STATUSES = (Status.STORED, Status.DELIVERED, Status.READ)
 _NAME = 100  # characters of a peer's name that are kept
-_M = TypeVar("_M", bound=ProtobufMessage)
-
-
-class Unreadable(ValueError):
-    """A peer sent what is not a message of this service."""
-
-
-class OtherVersion(ValueError):
-    """A peer speaks a version that is not ours. `str()` says which."""
-
-    def __init__(self, version: int) -> None:
-        super().__init__(f"version {version} of {SERVICE}; this imconnect speaks {VERSION}")
 
 
 class Party(NamedTuple):
@@ -53,15 +44,15 @@ def encode_applied(applied: Applied) -> bytes:
 
 def decode_applied(data: bytes) -> Applied:
     """Raises Unreadable or OtherVersion."""
-    request = _parse(gateway_pb2.TellRequest(), data)
-    _check_version(request.version)
+    request = parse(gateway_pb2.TellRequest(), data)
+    check_version(request.version, VERSION, SERVICE)
     for receipt in request.receipts:
-        _check_ids(receipt.msg_id, receipt.sender, receipt.receiver)
+        check_ids(receipt.msg_id, receipt.sender, receipt.receiver)
         if receipt.status not in _STATUSES or len(receipt.client_msg_id) not in (0, 16):
             raise Unreadable("a receipt that is none")
     for withdrawal in request.withdrawals:
-        _check_ids(withdrawal.msg_id, withdrawal.sender, withdrawal.receiver)
-    _check_ids(*request.hints)
+        check_ids(withdrawal.msg_id, withdrawal.sender, withdrawal.receiver)
+    check_ids(*request.hints)
     return Applied(
         tuple(Receipt(r.msg_id, r.client_msg_id, r.sender, r.receiver, r.status) for r in request.receipts),
         tuple(Withdrawal(w.msg_id, w.sender, w.receiver) for w in request.withdrawals),
@@ -76,8 +67,8 @@ def encode_hello(party: Party) -> bytes:
 
 def decode_hello(data: bytes) -> Party:
     """Raises Unreadable or OtherVersion."""
-    request = _parse(gateway_pb2.HelloRequest(), data)
-    _check_version(request.version)
+    request = parse(gateway_pb2.HelloRequest(), data)
+    check_version(request.version, VERSION, SERVICE)
     return Party(request.node[:_NAME])
 
 
@@ -88,24 +79,6 @@ def encode_reply(party: Party) -> bytes:
 
 def decode_reply(data: bytes) -> Party:
     """Raises Unreadable or OtherVersion."""
-    reply = _parse(gateway_pb2.Reply(), data)
-    _check_version(reply.version)
+    reply = parse(gateway_pb2.Reply(), data)
+    check_version(reply.version, VERSION, SERVICE)
     return Party(reply.node[:_NAME])
-
-
-def _parse(message: _M, data: bytes) -> _M:
-    try:
-        message.ParseFromString(data)
-    except ProtobufError:
-        raise Unreadable("not a message of this service") from None
-    return message
-
-
-def _check_version(version: int) -> None:
-    if version != VERSION:
-        raise OtherVersion(version)
-
-
-def _check_ids(*ids: int) -> None:
-    if not all(0 < value <= MAX_ID for value in ids):
-        raise Unreadable("an id out of range")

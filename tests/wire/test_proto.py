@@ -12,13 +12,14 @@ from unittest import SkipTest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 import imconnect.wire
-from imconnect.wire import gateway_pb2, im_pb2, xzll_pb2
+from imconnect.wire import gateway_pb2, im_pb2, peer_pb2, xzll_pb2
 from tests.support import TestCase
 
 ROOT = Path(next(iter(imconnect.wire.__path__))).parent.parent
 SOURCES = {
     "imconnect/wire/im.proto": im_pb2,
     "imconnect/wire/gateway.proto": gateway_pb2,
+    "imconnect/wire/peer.proto": peer_pb2,
     "imconnect/wire/xzll.proto": xzll_pb2,
 }
 
