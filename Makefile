@@ -1,16 +1,19 @@
-# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | librocketmq | clean
+# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | librocketmq | clean | ledger SEED=1 MINUTES=1 | crash-matrix
 
 PYTHON = python3
 URL = ws://127.0.0.1:10001/websocket
 TESTS = tests
 ARGS =
+SEED = 1
+MINUTES = 1
+FORM = whole
 # With options of its own the gateway may listen anywhere.
 CHAT = $(if $(ARGS),URL=ws://HOST:PORT/websocket )
 # The shell has a USER of its own, which is not meant.
 WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb test-rocketmq-5.5 test-away
+.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb test-rocketmq-5.5 test-away ledger crash-matrix
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -79,6 +82,21 @@ test-rocketmq-5.5: .venv/.test
 # The database is away for a minute while people chat, and hangs for longer than an answer may take.
 test-away: .venv/.test
 	@IMCONNECT_AWAY_SECONDS=60 .venv/bin/python .ci/trial tests.live.test_mariadb_away
+
+# Nothing that was acknowledged is lost, and nothing is shown twice (docs/reliability.md).
+# Everything real, random kills; FORM=embedded: one process on SQLite.
+ledger: .venv/.test
+	@exec .venv/bin/python -m tests.live.ledger --seed $(SEED) --minutes $(MINUTES) --form $(FORM)
+
+# Each process killed at each point; without CELL all of them, and the table in docs/reliability.md is written anew.
+crash-matrix: .venv/.test
+ifdef CELL
+	@IMCONNECT_MATRIX=$(CELL) .venv/bin/python .ci/trial tests.live.test_crash_matrix
+else
+	@results=$$(mktemp); trap 'rm -f $$results' EXIT; \
+	IMCONNECT_MATRIX=all IMCONNECT_MATRIX_RESULTS=$$results .venv/bin/python .ci/trial tests.live.test_crash_matrix; \
+	.venv/bin/python -m tests.live.matrix $$results docs/reliability.md
+endif
 
 clean:
 	rm -rf .venv build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache twisted/plugins/dropin.cache

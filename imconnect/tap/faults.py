@@ -24,6 +24,7 @@ from imconnect.business.rows import Changes
 from imconnect.core.drain import LEAVING
 from imconnect.errors import ConfigError
 from imconnect.events.values import Acknowledged, Offlined, Sent, Withdrawn
+from imconnect.model import Applied
 from imconnect.rocketmq.codes import Request
 from imconnect.tap.logged import FAULT
 from imconnect.wire.gateway_codec import TELL
@@ -140,7 +141,8 @@ GATEWAY = {
         lambda call, _: any("outbox_lane" in sql for sql, _ in call[1]),
     ),
     "told": Point(
-        "what business had to tell was written to the clients", "imconnect.core.node:Node.tell", "written"
+        "what business had to tell was written to the clients", "imconnect.core.node:Node.tell", "written",
+        lambda call, _: call[1] != Applied(),
     ),
     "recovery-done": Point(
         "a start has turned offline what the last process left open", "imconnect.core.node:Node.recover", "after"

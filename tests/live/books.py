@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from imconnect.model import Status
-from imconnect.wire.client_codec import Pushed, ReceiptReply, SendReply, WithdrawReply
+from imconnect.wire.client_codec import Pushed, ReceiptReply, SendReply, WithdrawNotice, WithdrawReply
 from tests.live.evidence import Queued, Rows
 from tests.live.record import Ack, Came, Link, Record, Send
 
@@ -41,6 +41,7 @@ class Books:
                 self.refused.add((came.user, reply.client_msg_id))
             else:
                 self.answers[came.user, reply.client_msg_id].append(reply)
+        self._last = {link.user: link for link in record.links}
         self.row = {row.msg_id: row for row in rows.messages}
         self.row_of = {(row.from_id, row.client_msg_id): row for row in rows.messages}
         #: Who has shown whom what: msgId -> when it came to its receivers.
@@ -53,6 +54,8 @@ class Books:
         self.receipts: dict[int, list[tuple[Came, ReceiptReply]]] = defaultdict(list)
         for came, receipt in record.told(ReceiptReply):
             self.receipts[receipt.msg_id].append((came, receipt))
+        #: On which connection who was told that which message is withdrawn.
+        self.notices = {(came.connection, notice.msg_id) for came, notice in record.told(WithdrawNotice)}
         #: Accepted withdrawals: when the sender was told so first.
         self.withdrawn: dict[int, float] = {}
         for came, answer in record.told(WithdrawReply):
@@ -60,4 +63,5 @@ class Books:
                 self.withdrawn.setdefault(answer.msg_id, came.at)
 
     def last_link(self, user: int) -> Link | None:
-        return next((link for link in reversed(self.record.links) if link.user == user), None)
+        """On which a user was told things at the end."""
+        return self._last.get(user)

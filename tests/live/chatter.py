@@ -38,7 +38,9 @@ class Chatter:
         self.connection = 0
         self._link: ClientProtocol | None = None
         self._wanted = False
+        #: An attempt is under way: until its TCP connection is there, and until its handshake is through or has failed.
         self._connecting: Deferred[Any] | None = None
+        self._shaking: Any = None
         self._later: IDelayedCall | None = None
         self._endpoint = TCP4ClientEndpoint(reactor, HOST, port, timeout=5)
         self._factory = ClientFactory(
@@ -111,12 +113,13 @@ class Chatter:
     # -- the connection
 
     def _connect(self) -> None:
-        if self._wanted and not self.connection and self._connecting is None:
+        if self._wanted and not self.connection and self._connecting is None and self._shaking is None:
             self._connecting = self._endpoint.connect(self._factory)
             self._connecting.addCallbacks(self._connected, self._failed)
 
-    def _connected(self, _: object) -> None:
+    def _connected(self, link: Any) -> None:
         self._connecting = None
+        self._shaking = link
 
     def _failed(self, failure: Failure) -> None:
         self._connecting = None
@@ -128,6 +131,7 @@ class Chatter:
             self._later = self.reactor.callLater(AGAIN, self._connect)
 
     def _opened(self, link: ClientProtocol) -> None:
+        self._shaking = None
         if not self._wanted:
             link.leave()
             return
@@ -145,6 +149,8 @@ class Chatter:
         if link is self._link:
             self.record.closed(self.reactor.seconds(), self.connection)
             self._link, self.connection = None, 0
+        elif link is self._shaking:
+            self._shaking = None
         self._try_again()
 
     def _say(self, what: Send | Ack | Withdraw) -> None:
