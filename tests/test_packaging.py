@@ -87,14 +87,32 @@ class UnitFileTests(TestCase):
     """systemd's patience and ours."""
 
     def test_systemd_waits_longer_than_the_drain(self) -> None:
-        """TimeoutStopSec is more than drain.deadline and its 5 s."""
+        """TimeoutStopSec is more than drain.deadline and its 5 s; the gateway may open a file per connection."""
         from imconnect.config import Config
 
-        unit = (ROOT / "configs" / "imconnect.service").read_text()
-        [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
-        self.assertGreater(float(seconds), Config().drain.deadline + 5)
-        [files] = re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)
-        self.assertGreater(int(files), Config().limits.connections)
+        for unit in (self.unit("imconnect"), self.unit("imbusiness")):
+            self.assertGreater(float(unit["TimeoutStopSec"]), Config().drain.deadline + 5)
+        self.assertGreater(int(self.unit("imconnect")["LimitNOFILE"]), Config().limits.connections)
+
+    def test_both_units(self) -> None:
+        """Each runs its own command, tells systemd when it works, and is shut in as tightly as the other."""
+        for name in ("imconnect", "imbusiness"):
+            unit = self.unit(name)
+            self.assertEqual(unit["ExecStart"], f"/opt/imconnect/venv/bin/twistd -n --pidfile= {name} --env prod")
+            self.assertEqual((unit["Type"], unit["KillMode"]), ("notify", "mixed"))
+        gateway, business = self.unit("imconnect"), self.unit("imbusiness")
+        # One waits for its log, the other for the database.
+        self.assertEqual((gateway["TimeoutStartSec"], business["TimeoutStartSec"]), ("300", "infinity"))
+        own = ("ExecStart", "TimeoutStartSec", "LimitNOFILE", "StateDirectory", "StateDirectoryMode", "WorkingDirectory")
+        alike = [{name: text for name, text in unit.items() if name not in own} for unit in (gateway, business)]
+        self.assertEqual(*alike)
+
+    def unit(self, name: str) -> dict[str, str]:
+        """The [Service] section of a unit file."""
+        parser = ConfigParser(interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment]
+        parser.read(ROOT / "configs" / f"{name}.service")
+        return dict(parser["Service"])
 
 
 class ClosingLineTests(TestCase):

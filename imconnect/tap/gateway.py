@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from imconnect.backends import outbox_schema
@@ -28,23 +29,28 @@ from imconnect.tap.logged import AFTER_DRAIN, make_service
 from imconnect.tap.options import Options
 from imconnect.tap.state import State
 
-#: Keys that do nothing in a gateway that nobody tells anything.
-UNUSED_WITHOUT_GRPC = ("grpc.", "business.gateways")
-
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
     """For twistd."""
     service = make_service(options, reactor, add_parts)
-    if not listens_on_grpc(options.configuration):
-        unused = [name for name in options.origins if name.startswith(UNUSED_WITHOUT_GRPC)]
-        if unused:
-            service.add("settings", Unused(unused))
+    unused = in_vain(options.configuration, options.origins)
+    if unused:
+        service.add("settings", Unused(unused))
     return service
 
 
 def listens_on_grpc(config: Config) -> bool:
     """Whether anybody may have something to tell this gateway."""
     return config.business.mode == "off" or config.profile == "xzll" or serves_java(config)
+
+
+def in_vain(config: Config, given: Iterable[str]) -> list[str]:
+    """Of the keys that somebody gave: those that do nothing here."""
+    unused: tuple[str, ...] = () if listens_on_grpc(config) else ("grpc.",)
+    if config.business.mode == "embedded":
+        # imbusiness tells other processes; business in here tells the clients of this one.
+        unused += ("business.gateways",)
+    return [name for name in given if f"{name}.".startswith(unused)]
 
 
 def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:

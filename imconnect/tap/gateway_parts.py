@@ -123,8 +123,7 @@ class Unused:
 
     def start(self) -> None:
         _log.warn(
-            "{names}: no effect. With business.mode embedded and one node nothing listens for gRPC; "
-            "business tells the clients of its own process",
+            "no effect here: {names}. Nobody tells this gateway anything over gRPC, and business in it tells nobody else",
             names=", ".join(self.names),
         )
 

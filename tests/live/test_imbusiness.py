@@ -33,6 +33,7 @@ from imconnect.tap.listening import bind
 from tests.business.made import ANN, BEN, ack, client_id, offlined, sent, withdraw
 from tests.business.poison import POISON, good
 from tests.live.case import LiveTestCase
+from tests.live.notified import Notified
 from tests.live.processes import BusinessProcess, GatewayProcess, is_alive, until
 from tests.servers import rocketmq_broker
 from tests.servers.mariadb import MariaDb
@@ -339,8 +340,11 @@ class DatabaseTests(ImbusinessTestCase):
         return await deferToThread(self.server.query, sql)
 
     async def test_away_at_the_start_and_later(self) -> None:
-        """It waits for the first answer, and again when the server dies; nothing is parked, nothing is missing."""
+        """It waits for the first answer, systemd hears of it then; and again when the server dies; nothing is parked,
+        nothing is missing."""
         business = self.business()
+        systemd = Notified(business)
+        self.addCleanup(systemd.close)
         business.spawn()
 
         async def waiting() -> bool:
@@ -348,9 +352,11 @@ class DatabaseTests(ImbusinessTestCase):
             return answer.code == 503 and "waiting for the database" in answer.body
 
         await until(self.reactor, waiting, "it waits for the database", 20)
+        self.assertFalse(systemd.says("READY=1"))
         await self.write(sent(1))
         await self.serve()
-        await until(self.reactor, business.is_ready, "it is ready", 40)
+        await until(self.reactor, lambda: systemd.says("READY=1"), "it is ready", 40)
+        self.assertTrue(await business.is_ready())
         await self.holds([1])
         await deferToThread(self.server.kill9)
         await self.write(*(sent(number) for number in range(2, 300)))
@@ -364,4 +370,7 @@ class DatabaseTests(ImbusinessTestCase):
         await self.holds(range(1, 300), within=60)
         self.assertEqual(await self.query("SELECT * FROM im_event_parked"), [])
         self.assertEqual((await self.query(f"SELECT unread_count FROM im_session WHERE user_id={BEN}")), [(299,)])
+        self.assertFalse(systemd.says("STOPPING=1"))
+        await business.stop()
+        self.assertTrue(systemd.says("STOPPING=1"))
         self.assertNotIn("Traceback", business.output())

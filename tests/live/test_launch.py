@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import sys
-import uuid
 from pathlib import Path
 
 from tests.live.case import LiveTestCase, missing
+from tests.live.notified import Notified
 from tests.live.processes import HOST, GatewayProcess, is_alive
 from tests.live.raw import handshake
 
@@ -84,28 +84,15 @@ class LaunchTests(LiveTestCase):
         """Type=notify: READY=1 when clients are taken, STOPPING=1 when they are asked to leave."""
         if not hasattr(socket, "AF_UNIX") or not Path("/proc/net/unix").exists():
             missing("abstract UNIX sockets")
-        # Abstract, because a test's folder may lie deeper than the 108 bytes of a UNIX socket's path.
-        name = f"imconnect-{uuid.uuid4()}"
-        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.addCleanup(manager.close)
-        manager.setblocking(False)
-        manager.bind(f"\0{name}")
-        heard: list[str] = []
-
-        def says(state: str) -> bool:
-            try:
-                while True:
-                    heard.extend(manager.recv(4096).decode().splitlines())
-            except BlockingIOError:
-                return state in heard
-
-        gateway = self.gateway(env={"NOTIFY_SOCKET": f"@{name}"})
+        gateway = self.gateway()
+        systemd = Notified(gateway)
+        self.addCleanup(systemd.close)
         gateway.spawn()
-        await self.until(lambda: says("READY=1"), "READY=1", 30)
+        await self.until(lambda: systemd.says("READY=1"), "READY=1", 30)
         await self.online(gateway, 1001)
-        self.assertFalse(says("STOPPING=1"))
+        self.assertFalse(systemd.says("STOPPING=1"))
         await gateway.stop()
-        self.assertTrue(says("STOPPING=1"))
+        self.assertTrue(systemd.says("STOPPING=1"))
 
     async def test_socket_activation(self) -> None:
         """A socket that systemd has bound is used instead of server.port: who connects while the process is down or

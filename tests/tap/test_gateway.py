@@ -159,7 +159,8 @@ class UnusedKeysTests(GatewayTestCase):
         self.assertEqual(self.names("grpc.port=9090", "business.gateways=[g:1]"), ["grpc.port", "business.gateways"])
         consuming = ("rocketmq.server_addr=mq:9876", f"business.database={SERVER}")
         self.assertEqual(self.names(*consuming, "grpc.host=0.0.0.0"), ["grpc.host"])
-        self.assertEqual(self.names(*consuming, "business.mode=off", "grpc.port=5"), [])
+        self.assertEqual(self.names(*consuming, "business.mode=off", "grpc.port=5", "business.gateways=[g:1]"), [])
+        self.assertEqual(self.names("grpc={port: 9090}"), ["grpc"])
 
     def test_when_it_listens(self) -> None:
         """When somebody else consumes."""
