@@ -50,7 +50,7 @@ class NoDatabaseTests(TestCase):
     def test_the_rest_of_the_port(self) -> None:
         """Nothing, at once."""
         store = NoPendingStore()
-        self.assertEqual(list(self.successResultOf(store.overdue([BOB], 9, 9))), [])
-        self.assertEqual(list(self.successResultOf(store.states(BOB, [b"x"]))), [])
-        self.assertEqual(list(self.successResultOf(store.notices(BOB, 0, 9))), [])
+        self.assertEqual(self.successResultOf(store.overdue([BOB], 9, 9)), [])
+        self.assertEqual(self.successResultOf(store.states(BOB, [b"x"])), [])
+        self.assertEqual(self.successResultOf(store.notices(BOB, 0, 9)), [])
         self.assertIsNone(self.successResultOf(store.close()))
