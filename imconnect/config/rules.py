@@ -19,6 +19,12 @@ def check_rules(config: Config) -> None:
     _check_access(config)
     _check_database(config)
     _check_profile(config)
+    if config.outbox.ack_after == "broker" and not config.rocketmq.server_addr:
+        raise ConfigError(
+            "outbox.ack_after",
+            "expected disk, or a rocketmq.server_addr: the embedded queue is on this machine like the outbox, so "
+            "waiting for it makes nothing safer",
+        )
     limits = config.limits
     if limits.ping_interval >= limits.idle_timeout:
         raise ConfigError("limits.ping_interval", f"expected less than limits.idle_timeout ({limits.idle_timeout} s)")
@@ -79,11 +85,6 @@ _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
     ("auth.mode", lambda config: config.auth.mode == "jwt", "open: tokens are not supported yet"),
     ("server.tls.certificate", lambda config: bool(config.server.tls.certificate), "nothing: TLS is not supported yet"),
     ("server.reuse_port", lambda config: config.server.reuse_port, "false: not supported yet"),
-    (
-        "outbox.ack_after",
-        lambda config: config.outbox.ack_after == "broker",
-        "disk: broker comes with the RocketMQ transport",
-    ),
     ("redis.url", lambda config: bool(config.redis.url), "nothing: several nodes are not supported yet"),
 )
 

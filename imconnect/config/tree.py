@@ -124,6 +124,9 @@ class Outbox:
     ack_after: Literal["disk", "broker"] = option(
         "disk", "a message is acknowledged when it is on this disk, or when the broker has it"
     )
+    commit_timeout: float = option(
+        5, "a commit may take this long; meanwhile sends get code 503", unit="s", check=above(0)
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from imconnect.core.act import Act
 from imconnect.core.outcome import Outcome
-from imconnect.core.recent import State
+from imconnect.core.recent import Row, State
 
 _log = Logger()
 
@@ -25,13 +25,16 @@ class Gate:
     """What is durable acts, batch by batch and in order, when the relay has brought the whole batch to the broker.
 
     An answer that depends on no event does not wait: a refusal during an outage is told at once. `relayed` says up to
-    which number the broker has everything; call `moved` when that has changed.
+    which number the broker has everything; call `moved` when that has changed. `hint`: a user is owed something.
     """
 
-    def __init__(self, act: Act, relayed: Callable[[], int]) -> None:
+    def __init__(self, act: Act, relayed: Callable[[], int], hint: Callable[[int], None]) -> None:
         self._act = act
         self._relayed = relayed
+        self._hint = hint
         self._queue: deque[_Waiting] = deque()
+        #: What an earlier process left and the broker does not have yet.
+        self._left: deque[Row] = deque()
         #: The highest number that is durable here.
         self._durable = 0
 
@@ -40,9 +43,15 @@ class Gate:
         """Outcomes that wait for the broker."""
         return sum(len(waiting.outcomes) for waiting in self._queue)
 
-    def start(self, last: int) -> None:
-        """What an earlier process left in the log reaches up to this number."""
+    def start(self, last: int, left: Iterable[Row]) -> None:
+        """An earlier process left a log up to this number, and these messages of it, in order, are not shown yet."""
         self._durable = last
+        self._left.extend(left)
+        self.moved()
+
+    def may_be_shown(self, row: Row) -> bool:
+        """Whether the broker has this message."""
+        return row.number <= self._relayed()
 
     def durable(self, batch: Sequence[Outcome], first: int) -> None:
         """The events of this batch are in the log, numbered from `first`."""
@@ -63,6 +72,9 @@ class Gate:
     def moved(self) -> None:
         """The broker has more."""
         relayed = self._relayed()
+        while self._left and self._left[0].number <= relayed:
+            # Before what was sent after it acts, so that it is shown before that.
+            self._hint(self._left.popleft().receiver)
         while self._queue and self._queue[0].needs <= relayed:
             outcomes, first, _ = self._queue.popleft()
             try:

@@ -122,7 +122,9 @@ class Node:
             bug=self._bug,
         )
         #: Where acting waits for the broker.
-        self.gate = Gate(self._act, lambda: self.relay.position) if settings.ack_after_broker else None
+        self.gate: Gate | None = None
+        if settings.ack_after_broker:
+            self.gate = Gate(self._act, lambda: self.relay.position, self.backfill.hint)
         self.others = self._meet(between) if between is not None else None
         context = Context(
             settings=settings,
@@ -187,9 +189,9 @@ class Node:
             self.metrics.offline["restart"] += len(events)
             last = first + len(events) - 1
         self.pipeline.last = last
-        if self.gate is not None:
-            self.gate.start(last)
         self.relay.start(last, len(await self._outbox.parked()))
+        if self.gate is not None:
+            self.gate.start(last, [row for row in self.recent if row.message is not None])
         if rows:
             _log.info("{count} messages were open when the last process ended: offline now", count=len(rows))
 
@@ -291,7 +293,7 @@ class Node:
 
     def _may_be_shown(self, row: Row) -> bool:
         """Whether a message is as safe as was asked for; after a crash the log has some that are not yet."""
-        return self.gate is None or row.number <= self.relay.position
+        return self.gate is None or self.gate.may_be_shown(row)
 
     def room_for_ends(self) -> bool:
         """Whether the outbox takes another ACK, withdrawal or OFFLINE."""

@@ -32,10 +32,9 @@ class State:
         """Whether clients are taken; if not, why. What is away but does no harm yet is `degraded`."""
         if self.phase != "ready":
             return False, {"reason": self.phase}
-        if not self._node.pipeline.healthy:
-            return False, {"reason": "the outbox takes no writes, sends are refused"}
-        if not self._node.room_for_sends():
-            return False, {"reason": "the outbox is full, sends are refused"}
+        refusing = self._node.refusing()
+        if refusing:
+            return False, {"reason": refusing}
         degraded: list[str] = []
         if self._node.relay.last_error:
             degraded.append(self._taker)

@@ -139,6 +139,12 @@ class RuleTests(TestCase):
         queue = Rocketmq(server_addr="mq:9876")
         check_rules(Config(rocketmq=queue, business=Business(database="mysql+pymysql://u:p@db/im")))
 
+    def test_waiting_for_a_broker_needs_one(self) -> None:
+        """The embedded queue is on this machine, like the outbox."""
+        self.check_broken("outbox.ack_after", Config(outbox=Outbox(ack_after="broker")))
+        queue = Rocketmq(server_addr="mq:9876")
+        check_rules(Config(outbox=Outbox(ack_after="broker"), rocketmq=queue, business=Business(database="mysql://db/im")))
+
     def test_xzll_with_the_java_business_needs_no_database(self) -> None:
         """Only profile xzll with mode off may go without."""
         queue = Rocketmq(server_addr="mq:9876")
@@ -158,7 +164,6 @@ class RuleTests(TestCase):
             ("auth.mode", Config(auth=Auth(mode="jwt"))),
             ("server.tls.certificate", Config(server=Server(tls=Tls(certificate="c", key="k")))),
             ("server.reuse_port", Config(server=Server(reuse_port=True))),
-            ("outbox.ack_after", Config(outbox=Outbox(ack_after="broker"))),
             ("redis.url", Config(redis=Redis(url="redis://r"))),
         ):
             self.assertEqual(self.assertRaises(ConfigError, unsupported, config).key, key)

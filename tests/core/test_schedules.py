@@ -115,7 +115,10 @@ class JudgedLink(RecordingLink):
 class Schedule:
     """One random run: people who do what people do, a node that dies, neighbours that are away."""
 
-    def __init__(self, seed: int) -> None:
+    #: Kind of the judge's links.
+    link = JudgedLink
+
+    def __init__(self, seed: int, **settings: Any) -> None:
         self.random = random = Random(seed)
         small = random.random() < 0.3
         self.told: dict[str, Any] = {
@@ -132,6 +135,7 @@ class Schedule:
             "outgoing_bytes": 300 if small else 1048576,
             "unacknowledged_total": 10 if small else 100000,
             "outbox_max_events": random.choice((15, 1000000)),
+            **settings,
         }
         self.rig = Rig(**self.told)
         self.judge = Judge(lambda: self.rig.clock.seconds())
@@ -169,7 +173,7 @@ class Schedule:
     def sign_in(self) -> None:
         user, device = self.random.choice(USERS), self.random.choice(("", "", "phone"))
         self.note(f"{user} signs in {device}")
-        self.clients.append(Client(self.rig, user, device, JudgedLink(self.judge, user)))
+        self.clients.append(Client(self.rig, user, device, self.link(self.judge, user)))
 
     def leave(self) -> None:
         client = self.anybody()
@@ -299,7 +303,7 @@ class Schedule:
                 client.leave()
         self.rig.advance(10)
         self.check_ends()
-        people = [Client(self.rig, user, "", JudgedLink(self.judge, user)) for user in USERS]
+        people = [Client(self.rig, user, "", self.link(self.judge, user)) for user in USERS]
         self.rig.advance(4.9)
         for _ in range(60):
             for client in people:
@@ -372,20 +376,25 @@ WEIGHTS = {
 }
 
 
+def play(test: TestCase, make: Callable[[int], Schedule], seeds: int) -> None:
+    """Schedules of these seeds, or the one that was asked for."""
+    one = os.environ.get("IMCONNECT_SEED")
+    for seed in [int(one)] if one else range(seeds):
+        schedule = make(seed)
+        try:
+            schedule.run()
+        except Broken as error:
+            trace = "\n".join(schedule.trace)
+            test.fail(f"seed {seed}: {error}\n{schedule.told}\n{trace}")
+    test.assertEqual(test.flushLoggedErrors(), [])
+
+
 class ScheduleTests(TestCase):
     """The promises, under anything that may happen to one node."""
 
     def test_random_schedules(self) -> None:
         """Accepted once means stored once, shown, never shown again without a reason, and in order."""
-        one = os.environ.get("IMCONNECT_SEED")
-        for seed in [int(one)] if one else range(SEEDS):
-            schedule = Schedule(seed)
-            try:
-                schedule.run()
-            except Broken as error:
-                trace = "\n".join(schedule.trace)
-                self.fail(f"seed {seed}: {error}\n{schedule.told}\n{trace}")
-        self.assertEqual(self.flushLoggedErrors(), [])
+        play(self, Schedule, SEEDS)
 
     def test_judge_is_not_blind(self) -> None:
         """What is pushed twice, out of order, after its receipt or never is found out."""
