@@ -52,18 +52,50 @@ class Round(NamedTuple):
     dead: list[Card]
 
 
-class PresenceStore:
+class Directory:
+    """Who lives, and where whoever is signed in is: for those who only read. Raises redis.RedisError."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._routes = client.register_script(ROUTES)
+
+    def routes(self, users: Collection[int]) -> Mapping[int, frozenset[int]]:
+        """The live nodes of each of these users."""
+        users = list(users)
+        found: dict[int, frozenset[int]] = {}
+        for start in range(0, len(users), CHUNK):
+            part = users[start : start + CHUNK]
+            answers = self._routes(keys=[_routes(user) for user in part], args=[])
+            found.update((user, frozenset(nodes)) for user, nodes in zip(part, answers, strict=True))
+        return found
+
+    def lives(self) -> tuple[Mapping[int, Card], list[Card]]:
+        """The lives whose lease runs, by node; and those that ended without tidying up."""
+        cards = [Card(**json.loads(text)) for text in self._client.hvals(_LIVES)]
+        if not cards:
+            return {}, []
+        boots = self._client.mget([f"imconnect:boot:{card.node}" for card in cards])
+        alive: dict[int, Card] = {}
+        dead: list[Card] = []
+        for card, boot in zip(cards, boots, strict=True):
+            if boot == card.boot.encode():
+                alive[card.node] = card
+            else:
+                dead.append(card)
+        return alive, dead
+
+
+class PresenceStore(Directory):
     """One node's view. Raises redis.RedisError."""
 
     def __init__(self, client: redis.Redis, card: Card, owner: str, lease: float) -> None:
         """`owner` tells whose node id it is over restarts; `lease` in seconds."""
-        self._client = client
+        super().__init__(client)
         self._card = card
         self._owner = owner
         self._lease_ms = int(lease * 1000)
         self._enter = client.register_script(ENTER)
         self._leave = client.register_script(LEAVE)
-        self._routes = client.register_script(ROUTES)
         self._register = client.register_script(REGISTER)
         self._unregister = client.register_script(UNREGISTER)
 
@@ -82,7 +114,7 @@ class PresenceStore:
         said = self._register(keys=self._lease_keys(), args=arguments)
         if said[0] == b"taken":
             return Round(said[1].decode(), False, {}, [])
-        alive, dead = self._lives()
+        alive, dead = self.lives()
         return Round("", said[0] == b"new", alive, dead)
 
     def unregister(self) -> None:
@@ -126,14 +158,8 @@ class PresenceStore:
         self._client.publish(CHANNEL, f"* {self._card.node}")
 
     def routes(self, users: Collection[int]) -> Mapping[int, frozenset[int]]:
-        users = list(users)
-        found: dict[int, frozenset[int]] = {}
-        for start in range(0, len(users), CHUNK):
-            part = users[start : start + CHUNK]
-            answers = self._routes(keys=[_routes(user) for user in part], args=[])
-            for user, nodes in zip(part, answers, strict=True):
-                found[user] = frozenset(nodes) - {self._card.node}
-        return found
+        """The other live nodes of each of these users."""
+        return {user: nodes - {self._card.node} for user, nodes in super().routes(users).items()}
 
     def tidy(self, dead: Card) -> None:
         """Remove what a dead life left: its routes, fenced by its boot, and then its name."""
@@ -141,20 +167,6 @@ class PresenceStore:
         while users := self._client.srandmember(key, CHUNK):
             self.leave(map(int, users), dead)
         self._client.hdel(_LIVES, _member(dead))
-
-    def _lives(self) -> tuple[Mapping[int, Card], list[Card]]:
-        cards = [Card(**json.loads(text)) for text in self._client.hvals(_LIVES)]
-        if not cards:
-            return {}, []
-        boots = self._client.mget([f"imconnect:boot:{card.node}" for card in cards])
-        alive: dict[int, Card] = {}
-        dead: list[Card] = []
-        for card, boot in zip(cards, boots, strict=True):
-            if boot == card.boot.encode():
-                alive[card.node] = card
-            else:
-                dead.append(card)
-        return alive, dead
 
     def _lease_keys(self) -> list[str]:
         return [f"imconnect:{what}:{self._card.node}" for what in ("boot", "owner", "java")]

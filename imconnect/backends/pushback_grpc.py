@@ -6,7 +6,7 @@ Only that a message is stored (profile xzll) is told again: nothing else would e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -65,41 +65,59 @@ class GrpcPushback:
         deadline: float = DEADLINE,
         credentials: Credentials | None = None,
     ) -> None:
-        shown = credentials or Credentials()
-        self._gateways = [_Gateway(reactor, address, node, deadline, shown) for address in dict.fromkeys(addresses)]
+        self._make = lambda address: _Gateway(reactor, address, node, deadline, credentials or Credentials())
+        self._gateways = {address: self._make(address) for address in addresses}
+        self._started = False
 
     def start(self) -> None:
-        for gateway in self._gateways:
+        self._started = True
+        for gateway in self._gateways.values():
             gateway.start()
+
+    def meet(self, addresses: Collection[str]) -> None:
+        """These are the gateways from now on."""
+        for address in self._gateways.keys() - set(addresses):
+            self._gateways.pop(address).stop()
+        for address in addresses:
+            if address not in self._gateways:
+                gateway = self._gateways[address] = self._make(address)
+                if self._started:
+                    gateway.start()
 
     def tell(self, applied: Applied) -> None:
         if applied != _NOTHING:
-            for gateway in self._gateways:
+            for gateway in self._gateways.values():
                 gateway.tell(applied)
+
+    def tell_one(self, address: str, applied: Applied) -> None:
+        """Only this gateway, if it is one of them."""
+        gateway = self._gateways.get(address)
+        if gateway is not None:
+            gateway.tell(applied)
 
     def stop(self) -> Deferred[Any]:
         """What is under way and what waits gets a deadline's time."""
-        return gatherResults([gateway.stop() for gateway in self._gateways])
+        return gatherResults([gateway.stop() for gateway in self._gateways.values()])
 
     @property
     def away(self) -> list[str]:
         """Gateways that did not answer, or not well, when they were asked last."""
-        return [gateway.address for gateway in self._gateways if gateway.trouble]
+        return [gateway.address for gateway in self._gateways.values() if gateway.trouble]
 
     @property
     def told(self) -> Mapping[str, int]:
         """Calls that a gateway took, by address."""
-        return {gateway.address: gateway.told for gateway in self._gateways}
+        return {gateway.address: gateway.told for gateway in self._gateways.values()}
 
     @property
     def failed(self) -> Mapping[str, int]:
         """Calls that a gateway did not answer in time or refused, by address."""
-        return {gateway.address: gateway.failed for gateway in self._gateways}
+        return {gateway.address: gateway.failed for gateway in self._gateways.values()}
 
     @property
     def dropped(self) -> Mapping[str, int]:
         """Receipts, withdrawals and hints that are not told because too many wait, or we stop, by address."""
-        return {gateway.address: gateway.dropped for gateway in self._gateways}
+        return {gateway.address: gateway.dropped for gateway in self._gateways.values()}
 
 
 class _Gateway:
