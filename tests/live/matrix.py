@@ -14,7 +14,9 @@ from typing import Any, Literal, NamedTuple
 from twisted.internet.defer import Deferred
 
 from imconnect.tap import faults
-from tests.live.accounts import Violation
+from tests.live.accounts import Violation, audit, table
+from tests.live.books import Terms
+from tests.live.processes import TookTooLong
 from tests.live.record import Record
 from tests.live.script import Script
 from tests.live.settle import settle
@@ -134,6 +136,9 @@ async def play(cell: Cell, world: World) -> Outcome:
         await script.say_again()
         violations = await settle(world, record, script.people, DELAYS, [script.unknown])
         return Outcome(cell.name, len((await world.rows()).messages), violations)
+    except TookTooLong as error:
+        accounts = audit(record, await world.rows(), Terms(DELAYS, world.store_away, [script.unknown]))
+        raise TookTooLong(f"{error}\n{table(accounts)}") from None
     finally:
         for person in script.people:
             await person.leave()
@@ -186,8 +191,8 @@ def main(results: str, document: str) -> int:
     path = Path(document)
     head, _, rest = path.read_text().partition(BEGIN)
     outcomes = [found[name] for name in CELLS if name in found]
-    table = "\n".join(rows(outcomes))
-    path.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
+    lines = "\n".join(rows(outcomes))
+    path.write_text(f"{head}{BEGIN}\n{lines}\n{END}{rest.partition(END)[2]}")
     bad = [each["cell"] for each in outcomes if each["result"] != "clean"]
     print(f"{len(outcomes)} cells, {len(bad)} with violations {bad}, {len(missing)} not played {missing}")
     return 1 if bad or missing else 0
