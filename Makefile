@@ -7,6 +7,7 @@ ARGS =
 SEED = 1
 MINUTES = 1
 FORM = whole
+ACK_AFTER = disk
 # With options of its own the gateway may listen anywhere.
 CHAT = $(if $(ARGS),URL=ws://HOST:PORT/websocket )
 # The shell has a USER of its own, which is not meant.
@@ -86,7 +87,7 @@ test-away: .venv/.test
 # Nothing that was acknowledged is lost, and nothing is shown twice (docs/reliability.md).
 # Everything real, random kills; FORM=embedded: one process on SQLite.
 ledger: .venv/.test
-	@exec .venv/bin/python -m tests.live.ledger --seed $(SEED) --minutes $(MINUTES) --form $(FORM)
+	@exec .venv/bin/python -m tests.live.ledger --seed $(SEED) --minutes $(MINUTES) --form $(FORM) --ack-after $(ACK_AFTER)
 
 # Each process killed at each point; without CELL all of them, and the table in docs/reliability.md is written anew.
 crash-matrix: .venv/.test

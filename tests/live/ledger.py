@@ -175,14 +175,14 @@ async def _facts(world: World, record: Record, blows: Sequence[Blow]) -> dict[st
     }
 
 
-async def ledger(reactor: Any, seed: int, minutes: float, form: str) -> int:
+async def ledger(reactor: Any, seed: int, minutes: float, form: str, ack_after: str) -> int:
     """The command; -> its exit status."""
     folder = Path(tempfile.mkdtemp(prefix="imconnect-ledger-"))
     folder.chmod(0o755)  # MariaDB runs as a user of its own
     record = Record()
     servers: list[Any] = []
     try:
-        world = await _world(reactor, folder, form, servers)
+        world = await _world(reactor, folder, form, ack_after, servers)
     except CannotRun as error:
         print(f"ledger: {error}", file=sys.stderr)
         return 2
@@ -214,14 +214,15 @@ def _write_frames(record: Record, folder: Path) -> None:
     (folder / "frames.txt").write_text("\n".join(map(repr, frames)))
 
 
-async def _world(reactor: Any, folder: Path, form: str, servers: list[Any]) -> World:
+async def _world(reactor: Any, folder: Path, form: str, ack_after: str, servers: list[Any]) -> World:
     if form == "embedded":
         return World(reactor, folder, SETTINGS)
     broker = DevBroker(folder / "rocketmq", properties={"autoCreateTopicEnable": "false"})
     database = MariaDb(folder / "mariadb")
     servers += [broker, database]
     await gatherResults([deferToThread(server.start) for server in (broker, database)], consumeErrors=True)
-    return Whole(reactor, folder, WHOLE_SETTINGS, broker, database)
+    settings = {**WHOLE_SETTINGS, "outbox.ack_after": ack_after}
+    return Whole(reactor, folder, settings, broker, database)
 
 
 def main(reactor: Any, *arguments: str) -> Deferred[None]:
@@ -230,13 +231,15 @@ def main(reactor: Any, *arguments: str) -> Deferred[None]:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--form", choices=("whole", "embedded"), default="whole")
+    parser.add_argument("--ack-after", choices=("disk", "broker"), default="disk", help="outbox.ack_after (whole)")
     given = parser.parse_args(arguments)
 
     def ended(status: int) -> None:
         if status:
             raise SystemExit(status)
 
-    return Deferred.fromCoroutine(ledger(reactor, given.seed, given.minutes, given.form)).addCallback(ended)
+    running = ledger(reactor, given.seed, given.minutes, given.form, given.ack_after)
+    return Deferred.fromCoroutine(running).addCallback(ended)
 
 
 if __name__ == "__main__":

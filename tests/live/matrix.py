@@ -40,12 +40,15 @@ class Cell(NamedTuple):
     #: Broker and database beside us; else everything in one process.
     whole: bool = False
     during: During = "chat"
+    #: `outbox.ack_after`.
+    ack_after: Literal["disk", "broker"] = "disk"
 
     @property
     def name(self) -> str:
         """For commands."""
         during = "" if self.during == "chat" else f"-{self.during}"
-        return f"{self.point}{during}/{'+'.join(self.killed)}{'/rocketmq' if self.whole else ''}"
+        level = "/ack-after-broker" if self.ack_after == "broker" else ""
+        return f"{self.point}{during}/{'+'.join(self.killed)}{'/rocketmq' if self.whole else ''}{level}"
 
     @property
     def owner(self) -> str:
@@ -93,7 +96,16 @@ def _cells() -> list[Cell]:
         ("database", "business"): {"transaction-begun": 3},
     }  # fmt: skip
     both = [Cell(point, killed, nth, True) for killed, points in whole.items() for point, nth in points.items()]
-    return [*alone, *both, Cell("recovery-done", ("gateway",), whole=True, during="start")]
+    both += [
+        Cell(point, killed, nth, True, ack_after="broker")
+        for point, killed, nth in (
+            ("append-durable", ("gateway",), 4), ("relay-sent", ("gateway",), 3), ("relay-answered", ("gateway",), 3),
+            ("reply-written", ("gateway",), 3), ("relay-sent", ("broker",), 3), ("relay-answered", ("broker",), 3),
+            ("relay-answered", ("gateway", "business"), 3), ("relay-sent", ("broker", "gateway"), 3),
+        )
+    ]  # fmt: skip
+    starts = [Cell(point, ("gateway",), 1, True, "start") for point in ("relay-sent", "recovery-done")]
+    return [*alone, *both, *starts]
 
 
 #: Those that mean something.
@@ -178,10 +190,16 @@ def rows(outcomes: Sequence[dict[str, Any]]) -> list[str]:
         when = {"chat": "", "start": ", at the start after a kill", "stop": ", while stopping"}[cell.during]
         lines.append(
             f"| {faults.POINTS[cell.point].says}{when} | {' and '.join(cell.killed)} "
-            f"| {'RocketMQ, MariaDB' if cell.whole else 'all embedded'} | {outcome['result']} "
+            f"| {_setting(cell)} | {outcome['result']} "
             f"| {outcome['messages']} | `make crash-matrix CELL={cell.name}` |"
         )
     return lines
+
+
+def _setting(cell: Cell) -> str:
+    if not cell.whole:
+        return "all embedded"
+    return "RocketMQ, MariaDB" + (", `ack_after: broker`" if cell.ack_after == "broker" else "")
 
 
 def main(results: str, document: str) -> int:

@@ -56,7 +56,7 @@ class MatrixTestCase(LiveTestCase):
 
     async def play(self, cell: Cell) -> None:
         """One cell; it is clean or the test fails with the accounts."""
-        self.world = await self.make()
+        self.world = await self.make(cell)
         self.addCleanup(self.world.end)
         self.processes += self.world.ours.values()
         outcome = await play(cell, self.world)
@@ -71,7 +71,7 @@ class MatrixTestCase(LiveTestCase):
         with open(RESULTS, "a") as results:
             results.write(f"{line}\n")
 
-    async def make(self) -> World:
+    async def make(self, cell: Cell) -> World:
         return World(self.reactor, self.folder, SETTINGS)
 
 
@@ -84,13 +84,14 @@ class EmbeddedTests(MatrixTestCase):
 class WholeTests(MatrixTestCase):
     """Gateway, imbusiness, RocketMQ and MariaDB. Both servers are started once for all cells."""
 
-    async def make(self) -> World:
+    async def make(self, cell: Cell) -> World:
         try:
             broker = await deferToThread(rocketmq_broker.shared)
             database = await deferToThread(mariadb.shared)
         except CannotRun as error:
             missing(str(error))
-        return Whole(self.reactor, self.folder, SETTINGS, broker, database)
+        settings = {**SETTINGS, "outbox.ack_after": cell.ack_after}
+        return Whole(self.reactor, self.folder, settings, broker, database)
 
 
 if not WANTED:
