@@ -261,5 +261,5 @@ class Config:
     rocketmq: Rocketmq = section(Rocketmq, "the queue")
     business: Business = section(Business, "the consumer and its database")
     redis: Redis = section(Redis, "several nodes")
-    grpc: Grpc = section(Grpc, "node to node, and business to gateway")
+    grpc: Grpc = section(Grpc, "node to node, and business to gateway; listens only with business.mode off or profile xzll")
     drain: Drain = section(Drain, "leaving")
