@@ -231,4 +231,5 @@ def _msg_id(event: Event) -> int:
 def _joined(one: Applied, two: Applied) -> Applied:
     hints = dict.fromkeys((*one.hints, *two.hints))
     withdrawals = dict.fromkeys((*one.withdrawals, *two.withdrawals))
-    return Applied(one.receipts + two.receipts, tuple(withdrawals), tuple(hints))
+    receipts = dict.fromkeys((*one.receipts, *two.receipts))
+    return Applied(tuple(receipts), tuple(withdrawals), tuple(hints))

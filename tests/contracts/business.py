@@ -247,6 +247,12 @@ class StatusContract(RulesContract):
         self.assertEqual([receipt.msg_id for receipt in self.apply(offlined(9)).receipts], [9])
         self.assertEqual(self.apply(ack(7, 3, by_business=False)).receipts, ())
 
+    def test_tell_stored_event_by_event(self) -> None:
+        """A batch with a text that no database takes tells of the others, once each."""
+        self.business = self.rules(Terms(tell_stored=True))
+        bad = sent(8, content="half a pair \ud800")
+        self.assertEqual([receipt.msg_id for receipt in self.apply(sent(7), bad, sent(7), sent(9)).receipts], [7, 9])
+
     def test_tell_stored_of_a_late_duplicate(self) -> None:
         """The sender is told under which id his message is kept."""
         self.business = self.rules(Terms(tell_stored=True))
