@@ -16,7 +16,7 @@ from tests.servers import mariadb
 from tests.servers.mariadb import MariaDb
 from tests.servers.rocketmq_broker import CannotRun
 
-#: Those that have the schema already.
+#: Name -> URL of those that have the schema already.
 _MADE: dict[str, str] = {}
 
 
@@ -31,21 +31,27 @@ def server(start: Callable[[], MariaDb] = mariadb.shared) -> MariaDb:
 
 def engine_for(case: SynchronousTestCase, name: str = "rules", **settings: Any) -> Engine:
     """An engine on the database of this name, with its schema and without rows; `settings` as `make_engine` takes."""
-    if name not in _MADE:
-        _MADE[name] = server().create_database(name)
-    engine = make_engine(_MADE[name], **settings)
+    url = _MADE.get(name) or server().create_database(name)
+    engine = make_engine(url, **settings)
     case.addCleanup(engine.dispose)
-    ensure_schema(engine)
+    if name not in _MADE:
+        ensure_schema(engine)
+        _MADE[name] = url
     with engine.begin() as connection:
         for table in metadata.sorted_tables:
             connection.execute(table.delete())
     return engine
 
 
+def forget(name: str) -> None:
+    """The database of this name is made anew for the next who asks for it."""
+    server().query(f"DROP DATABASE IF EXISTS `{name}`")
+    _MADE.pop(name, None)
+
+
 def empty_database(case: SynchronousTestCase, name: str) -> Engine:
     """An engine on a new database without a table."""
-    base = server()
-    base.query(f"DROP DATABASE IF EXISTS `{name}`")
-    engine = make_engine(base.create_database(name))
+    forget(name)
+    engine = make_engine(server().create_database(name))
     case.addCleanup(engine.dispose)
     return engine

@@ -69,7 +69,7 @@ class TwinTests(test_twins.TwinCase):
     def setUp(self) -> None:
         self.engine = engine_for(self)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(test_twins.BATCHES)
     def test_same_rows(self, batches: list[list[Event]]) -> None:
         """MariaDB does what memory does."""
