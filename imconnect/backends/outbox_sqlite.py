@@ -9,16 +9,19 @@ from typing import Any, Literal, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from imconnect.backends import outbox_schema
+from imconnect.backends.outbox_calls import Append, Report, Write
 from imconnect.backends.outbox_upkeep import Upkeep
-from imconnect.backends.outbox_writer import Append, Report, Write, Writer
+from imconnect.backends.outbox_writer import Writer
 from imconnect.backends.threads import Pool, Reactor
 from imconnect.core.ports import Entry, Recovered
 from imconnect.errors import Damaged, Unavailable
 from imconnect.events.records import pack
 from imconnect.events.values import Event
 
+_log = Logger()
 _R = TypeVar("_R")
 
 Sync = Literal["full", "normal", "off"]
@@ -39,11 +42,15 @@ class SqliteOutbox:
     """`imconnect.core.ports.Outbox` in the file `path`. Nothing is opened or started before `open()`.
 
     `sync` is SQLite's `synchronous`: with `full` a commit survives the loss of power, with `normal` and `off` only
-    the death of the process.
+    the death of the process. `lost` is called, after a line in the log, when the file could not be synced to the
+    disk: the process has to end, and recovers at its next start. What waited is neither accepted nor refused.
     """
 
-    def __init__(self, reactor: Reactor, path: str, sync: Sync = "full") -> None:
+    def __init__(
+        self, reactor: Reactor, path: str, sync: Sync = "full", lost: Callable[[], None] = lambda: None
+    ) -> None:
         self._reactor = reactor
+        self._lost = lost
         self.path = os.path.abspath(path)
         self._sync = sync
         self._order = DeferredLock()  # open and close, one after the other
@@ -66,13 +73,13 @@ class SqliteOutbox:
         self._reading.start()
         try:
             recovered, self._positions = await self._reading.run(self._recover)
-            writer = Writer(self._reactor, self.path, self._sync, recovered.last, self._report)
+            writer = Writer(self._reactor, self.path, self._sync, recovered.last, self._report, self._give_up)
             await writer.start()
         except Exception:
             await self._release()
             raise
         self._writer = writer
-        self._upkeep = Upkeep(self._reactor, self.path, self._sync, writer.gate)
+        self._upkeep = Upkeep(self._reactor, self.path, self._sync, writer.gate, self._give_up)
         self._open = not self._closed
         return recovered
 
@@ -196,6 +203,17 @@ class SqliteOutbox:
             self._ride(RETRY_SECONDS if report.failed else PIECE_SECONDS)
         if self._open and report.checkpoint and self._upkeep is not None:
             self._upkeep.checkpoint()
+
+    def _give_up(self, why: str) -> None:
+        if self._open:
+            self._open = False
+            _log.critical(
+                "outbox {path} could not be synced to the disk: {why}. Nothing is accepted any more and the process "
+                "ends; everything that was acknowledged is there at the next start",
+                path=self.path,
+                why=why,
+            )
+            self._lost()
 
     def _ride(self, delay: float) -> None:
         if self._timer is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from threading import Lock
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from imconnect.backends.outbox_errors import NotSynced, not_synced
 from imconnect.backends.outbox_schema import PAGE_BYTES
 from imconnect.backends.threads import Pool, Reactor
 
@@ -22,12 +24,13 @@ TRUNCATE_BYTES = 256 * 1024 * 1024
 
 
 class Upkeep:
-    """One checkpoint at a time. `gate` is held by whoever writes."""
+    """One checkpoint at a time. `gate` is held by whoever writes; `lost`: the file could not be synced."""
 
-    def __init__(self, reactor: Reactor, path: str, sync: str, gate: Lock) -> None:
+    def __init__(self, reactor: Reactor, path: str, sync: str, gate: Lock, lost: Callable[[str], None]) -> None:
         self._path = path
         self._sync = sync
         self._gate = gate
+        self._lost = lost
         self._pool = Pool(reactor, "outbox-upkeep", 1)
         self._pool.start()
         self._db: sqlite3.Connection | None = None
@@ -73,7 +76,10 @@ class Upkeep:
         frames = int(db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[1])
         if mode == "PASSIVE" and self._sync != "off" and self._file is not None:
             # SQLite itself syncs the file only at the very end, with the gate closed.
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise NotSynced(str(error)) from error
         return frames
 
     def _finished(self, _: None) -> None:
@@ -81,6 +87,8 @@ class Upkeep:
 
     def _failed(self, failure: Failure) -> None:
         self._running = False
-        if not self._failing:
+        if not_synced(failure.value):
+            self._lost(failure.getErrorMessage())
+        elif not self._failing:
             self._failing = True
             _log.warn("outbox {path}: checkpoint: {error}", path=self._path, error=failure.getErrorMessage())

@@ -9,11 +9,12 @@ from queue import Empty, SimpleQueue
 from threading import Event as Signal
 from threading import Lock, Thread
 from time import monotonic, sleep
-from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from imconnect.backends.outbox_calls import Append, Report, Result, Statement, Write
+from imconnect.backends.outbox_errors import not_synced, nothing_written
 from imconnect.backends.outbox_schema import PAGE_BYTES
 from imconnect.backends.threads import Reactor
 from imconnect.errors import Damaged, Unavailable
@@ -39,39 +40,6 @@ DELETE FROM outbox_batch WHERE position IN
 _UNWRITE = "DELETE FROM outbox_batch WHERE position > ?"
 _BUMP = "INSERT INTO outbox_state (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
 
-# After these the commit record surely is not in the WAL. After any other error it may be: an fsync that failed leaves
-# it there for whoever reads the file after a crash.
-_NOTHING_WRITTEN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
-
-Statement = tuple[str, Sequence[Sequence[Any]]]
-#: What a Deferred fires with; an exception is an errback.
-Result = tuple[Deferred[Any], Any]
-
-
-class Append(NamedTuple):
-    """A batch: packed already, numbered by the writer."""
-
-    deferred: Deferred[int]
-    blob: bytes
-    size: int  # events
-    created: int
-
-
-class Write(NamedTuple):
-    """Any other statement that somebody waits for."""
-
-    deferred: Deferred[None]
-    statement: Statement
-
-
-class Report(NamedTuple):
-    """What the reactor hears of one transaction."""
-
-    results: Sequence[Result]
-    failed: bool
-    checkpoint: bool  # the WAL has grown
-    more: bool  # a failed transaction left positions, or there is more to trim
-
 
 class Writer:
     """One thread, one connection. `put` and `stop` are called by the reactor, `report` is called on it."""
@@ -79,12 +47,23 @@ class Writer:
     #: Replaced where a test needs a disk that fails.
     connection: type[sqlite3.Connection] = sqlite3.Connection
 
-    def __init__(self, reactor: Reactor, path: str, sync: str, last: int, report: Callable[[Report], None]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        path: str,
+        sync: str,
+        last: int,
+        report: Callable[[Report], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        """`lost`: the file could not be synced; nothing is written any more, and what waits is never answered."""
         self._reactor = reactor
         self._path = path
         self._sync = sync
         self._last = last
         self._report = report
+        self._tell_lost = lost
+        self._lost = False
         self._queue: SimpleQueue[Append | Write | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="outbox-writer", daemon=True)
         self._ready: Deferred[None] = Deferred()
@@ -131,14 +110,24 @@ class Writer:
         while not stopping:
             calls = self._take()
             stopping = self._stopping.is_set() and self._queue.empty()
-            self._transact(calls)
-        self._db.close()
+            if not self._lost:
+                self._transact(calls)
+        if not self._lost:
+            self._db.close()  # this empties the WAL
         self._reactor.callFromThread(self._ended.callback, None)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=LOCKED_SECONDS, isolation_level=None, factory=self.connection)
         db.execute(f"PRAGMA synchronous = {self._sync}")
         db.execute("PRAGMA wal_autocheckpoint = 0")
+        try:
+            # A process that died may have left in the WAL what was never synced: before anybody is told that it is in
+            # the log, it is written once more, into the file.
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            if not_synced(error):
+                raise
+            _log.warn("outbox {path}: checkpoint at start: {error}", path=self._path, error=str(error))
         return db
 
     def _take(self) -> list[Append | Write | None]:
@@ -165,7 +154,13 @@ class Writer:
             deleted = self._commit(statements)
         except Exception as error:  # a bug too must reach those who wait, and leave this thread alive
             failed = more = True
-            self._undo(error)
+            try:
+                self._undo(error)
+            except sqlite3.Error as lost:
+                # Neither yes nor no would be true: it may be in the log after a crash, or not.
+                self._lost = True
+                self._reactor.callFromThread(self._tell_lost, str(lost))
+                return
             why = Unavailable(f"outbox: {error}") if isinstance(error, sqlite3.Error) else error
             results = [(call.deferred, why) for call in calls if call is not None]
         else:
@@ -217,12 +212,15 @@ class Writer:
         return changed
 
     def _undo(self, error: Exception) -> None:
-        """Make sure that nothing of a failed transaction is in the log, now or after a crash."""
+        """Make sure that nothing of a failed transaction is in the log, now or after a crash. Raises what cannot be
+        undone: an fsync that failed."""
+        if not_synced(error):
+            raise error
         if not self._failing:
             self._failing = True
             _log.error("outbox {path} cannot be written: {error}", path=self._path, error=str(error))
         self._rollback()
-        if _surely_nothing(error):
+        if nothing_written(error):
             return
         # The next transaction is written over the failed one in the WAL, so one that says nothing takes its place.
         deadline = monotonic() + FENCE_SECONDS
@@ -230,8 +228,10 @@ class Writer:
             try:
                 self._commit([(_UNWRITE, [(self._last,)]), (_STATE, [("last", self._last)]), (_BUMP, [("fence",)])])
                 return
-            except sqlite3.Error:
+            except sqlite3.Error as again:
                 self._rollback()
+                if not_synced(again):
+                    raise
                 if monotonic() > deadline:
                     break
                 sleep(0.1)
@@ -243,8 +243,3 @@ class Writer:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error as error:  # the transaction has ended all the same
             _log.error("outbox {path}: rollback: {error}", path=self._path, error=str(error))
-
-
-def _surely_nothing(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code == sqlite3.SQLITE_IOERR_WRITE or code & 0xFF in _NOTHING_WRITTEN

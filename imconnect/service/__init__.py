@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imconnect.service.ending import ProcessEnd
+from imconnect.service.ending import ProcessEnd, end_now
 from imconnect.service.ordered import OrderedService, Part
 
-__all__ = ["OrderedService", "Part", "ProcessEnd"]
+__all__ = ["OrderedService", "Part", "ProcessEnd", "end_now"]

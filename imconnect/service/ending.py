@@ -52,6 +52,16 @@ class ProcessEnd:
             _log.critical("start failed: {part}: {reason}", part=part, reason=failure.getErrorMessage())
         else:
             _log.failure("start failed: {part}", failure=failure, part=part)
+        self._end_with_1()
+
+    def abort(self, part: str, why: str) -> None:
+        """This process must not go on: say so once, stop what runs in good order, and end with status 1."""
+        _log.critical("{part}: {why}. This process ends", part=part, why=why)
+        self._end_with_1()
+
+    def _end_with_1(self) -> None:
+        if self._failed:
+            return
         self._failed = True
         # The last thing that happens: twistd has removed its pid file, the threads are joined.
         atexit.register(self._flush_and_exit)
@@ -77,8 +87,7 @@ class ProcessEnd:
         threading.Thread(target=wait, name="exit", daemon=True).start()
 
     def _flush_and_exit(self) -> None:
-        for stream in (sys.__stdout__, sys.__stderr__):
-            _quietly(stream.flush if stream else None)
+        _flush()
         self._exit()
 
     def _exit(self) -> None:
@@ -91,6 +100,17 @@ class ProcessEnd:
         signal.pthread_kill(threading.main_thread().ident or 0, number)
         time.sleep(1)
         os._exit(128 + number)
+
+
+def end_now() -> None:
+    """Status 1, at once: for what makes an orderly stop worse than none. The reason is in the log already."""
+    _flush()
+    os._exit(1)
+
+
+def _flush() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        _quietly(stream.flush if stream else None)
 
 
 def _second_signal(first: float) -> Callable[[int, FrameType | None], None]:

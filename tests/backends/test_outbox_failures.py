@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import ILogObserver, Logger
 
 from imconnect.backends import outbox_sqlite, outbox_writer
 from imconnect.backends.outbox_sqlite import SqliteOutbox
@@ -16,15 +20,16 @@ from tests.contracts.outbox import batch, sent
 
 
 class LyingConnection(sqlite3.Connection):
-    """A disk that keeps what it could not sync: the commit is done, the answer is an error."""
+    """A disk that keeps what it could not write: the commit is done, the answer is an error."""
 
     lies = 0
+    code = sqlite3.SQLITE_IOERR
 
     def _lie(self) -> None:
         if not self.in_transaction and LyingConnection.lies > 0:
             LyingConnection.lies -= 1
             error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            error.sqlite_errorcode = LyingConnection.code
             raise error
 
     def execute(self, *args: Any) -> sqlite3.Cursor:
@@ -87,7 +92,7 @@ class FailureTests(SqliteCase):
 
     async def lied_to(self) -> SqliteOutbox:
         self.patch(outbox_writer.Writer, "connection", LyingConnection)
-        self.addCleanup(setattr, LyingConnection, "lies", 0)
+        self.patch(LyingConnection, "lies", 0)
         outbox = await self.opened()
         await outbox.append(batch(1, 3))
         return outbox
@@ -108,7 +113,7 @@ class FailureTests(SqliteCase):
         recovered = await outbox.open()
         self.assertEqual(list(recovered.entries), [(number, sent(number)) for number in range(1, 5)])
 
-    async def test_disk_that_never_syncs(self) -> None:
+    async def test_disk_that_goes_on_failing(self) -> None:
         """The answer comes all the same after a while, and the log goes on when the disk does."""
         self.patch(outbox_writer, "FENCE_SECONDS", 0.0)
         outbox = await self.lied_to()
@@ -116,6 +121,70 @@ class FailureTests(SqliteCase):
         await self.assertFailure(outbox.append(batch(100, 2)), Unavailable)
         self.assertEqual(LyingConnection.lies, 0)
         self.assertEqual(await outbox.append(batch(4, 1)), 4)
+
+    async def test_fsync_that_fails_is_the_end(self) -> None:
+        """No answer would be true, and the next fsync would lie: nothing is written any more, the process is told to
+        end, and the next one has everything that was acknowledged."""
+        self.patch(LyingConnection, "code", sqlite3.SQLITE_IOERR_FSYNC)
+        outbox = await self.lied_to()
+        LyingConnection.lies = 1
+        await self.check_the_end(outbox, outbox.append(batch(4, 1)))
+
+    async def test_fsync_that_fails_while_a_failure_is_undone(self) -> None:
+        """The same."""
+        outbox = await self.lied_to()
+        self.patch(outbox_writer, "sleep", lambda seconds: setattr(LyingConnection, "code", sqlite3.SQLITE_IOERR_FSYNC))
+        self.patch(LyingConnection, "code", sqlite3.SQLITE_IOERR)
+        LyingConnection.lies = 3
+        await self.check_the_end(outbox, outbox.append(batch(4, 1)))
+
+    async def test_fsync_that_fails_at_a_checkpoint(self) -> None:
+        """The same: what it was for may be only in the WAL, which a later checkpoint would let go of."""
+        outbox = await self.opened()
+        await outbox.append(batch(1, 3))
+        fsync = os.fsync
+
+        def failing(descriptor: int) -> None:
+            if os.path.samestat(os.fstat(descriptor), os.stat(outbox.path)):
+                raise OSError(errno.EIO, "Input/output error")
+            fsync(descriptor)
+
+        self.patch(os, "fsync", failing)
+        assert outbox._upkeep is not None
+        outbox._upkeep.checkpoint()
+        await self.check_the_end(outbox)
+
+    async def check_the_end(self, outbox: SqliteOutbox, *asked: Deferred[int]) -> None:
+        said: list[str] = []
+        lost: Deferred[None] = Deferred()
+        self.patch(outbox, "_lost", lambda: lost.callback(None))
+        observer = cast(ILogObserver, lambda event: said.append(event["log_level"].name))
+        self.patch(outbox_sqlite, "_log", Logger(observer=observer))
+        await lost
+        self.assertEqual(said, ["critical"])
+        await self.assertFailure(outbox.append(batch(9, 1)), Unavailable)
+        for append in asked:
+            self.assertNoResult(append)
+        await outbox.close()
+        for append in asked:
+            self.assertNoResult(append)
+        again = SqliteOutbox(self.clock, outbox.path)
+        self.addCleanup(again.close)
+        recovered = await again.open()
+        self.assertEqual([number for number, _ in recovered.entries][:3], [1, 2, 3])
+
+    async def test_what_was_never_synced_is_written_anew_at_the_start(self) -> None:
+        """A dead process left it in the WAL, where recovery finds it: it is copied before anybody is told of it."""
+        outbox = await self.opened()
+        await outbox.append(batch(1, 3))
+        path = self.mktemp()
+        for suffix in ("", "-wal"):  # as it is while the other process lives: nothing was copied yet
+            shutil.copyfile(outbox.path + suffix, path + suffix)
+        again = SqliteOutbox(self.clock, path)
+        self.addCleanup(again.close)
+        await again.open()
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as db:
+            self.assertEqual(db.execute("SELECT sum(count) FROM outbox_batch").fetchall(), [(3,)])
 
     async def test_bug_reaches_its_caller_only(self) -> None:
         """A number that SQLite cannot hold is an error for who gave it; the writer lives on."""

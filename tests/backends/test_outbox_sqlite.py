@@ -142,7 +142,7 @@ class UpkeepTests(SqliteCase):
             db.execute("PRAGMA wal_autocheckpoint = 0")
             db.execute("INSERT INTO outbox_batch VALUES (1, 1, 0, zeroblob(100000))")
             sizes = [os.path.getsize(path + "-wal")]
-            upkeep = outbox_upkeep.Upkeep(self.clock, path, "full", threading.Lock())
+            upkeep = outbox_upkeep.Upkeep(self.clock, path, "full", threading.Lock(), self.fail)
             upkeep.checkpoint()
             upkeep.checkpoint()  # one is running: no second one
             await upkeep.stop()
@@ -168,7 +168,7 @@ class UpkeepTests(SqliteCase):
         """A file that cannot be opened now may be later; nothing but a line in the log comes of it."""
         folder = Path(self.mktemp())
         path = str(folder.absolute() / "outbox.db")
-        upkeep = outbox_upkeep.Upkeep(self.clock, path, "full", threading.Lock())
+        upkeep = outbox_upkeep.Upkeep(self.clock, path, "full", threading.Lock(), self.fail)
         upkeep.checkpoint()
         await self.clock.reported()
         folder.mkdir()
