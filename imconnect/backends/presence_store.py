@@ -112,9 +112,10 @@ class PresenceStore(Directory):
             json.dumps(attrs.asdict(card)),
         ]
         said = self._register(keys=self._lease_keys(), args=arguments)
-        if said[0] == b"taken":
-            return Round(said[1].decode(), False, {}, [])
         alive, dead = self.lives()
+        if said[0] == b"taken":
+            other = alive.get(card.node)
+            return Round(f"{other.name} ({other.address})" if other else said[1].decode(), False, {}, [])
         return Round("", said[0] == b"new", alive, dead)
 
     def unregister(self) -> None:

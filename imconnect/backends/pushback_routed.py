@@ -4,12 +4,13 @@ known, as without it."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from imconnect.backends.grpc_channel import Credentials
 from imconnect.backends.presence_store import Card, Directory
 from imconnect.backends.pushback_grpc import GrpcPushback
 from imconnect.backends.redis_calls import RedisCalls
@@ -23,12 +24,22 @@ _log = Logger()
 EVERY = 3.0
 
 
-class RoutedPushback:
-    """`core.ports.Pushback`, and a part of the service tree. One round trip to Redis per batch; `tell` never waits."""
+class RoutedPushback(GrpcPushback):
+    """The same towards the gateways that live, each told what concerns its people. One round trip to Redis per batch;
+    `tell` never waits. `addresses`: gateways that are told everything, whatever Redis says."""
 
-    def __init__(self, reactor: Any, calls: RedisCalls, told: GrpcPushback) -> None:
-        self._calls = calls
-        self._told = told
+    def __init__(
+        self,
+        reactor: Any,
+        calls: RedisCalls,
+        addresses: Sequence[str],
+        node: str,
+        *,
+        credentials: Credentials | None = None,
+    ) -> None:
+        super().__init__(reactor, addresses, node, credentials=credentials)
+        self._addresses = addresses
+        self._redis = calls
         self._directory = Directory(calls.client)
         self._background = Background(reactor)
         self._alive: Mapping[int, Card] = {}
@@ -36,16 +47,23 @@ class RoutedPushback:
         #: Why Redis did not answer last time; empty if it did.
         self.trouble = ""
 
-    def start(self) -> Deferred[None]:
-        self._calls.start()
-        self._told.start()
+    def start(self) -> None:
+        self._redis.start()
+        super().start()
+        self._look_again()
         self._background.every(EVERY, self._look_again, "gateways")
-        return Deferred.fromCoroutine(self._look())
 
-    async def stop(self) -> None:
+    def stop(self) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
         await self._background.stop()
-        await self._told.stop()
-        await self._calls.stop()
+        await super().stop()
+        await self._redis.stop()
+
+    @property
+    def away(self) -> list[str]:
+        return [*super().away, *(["redis"] if self.trouble else [])]
 
     def tell(self, applied: Applied) -> None:
         if applied != Applied():
@@ -57,17 +75,19 @@ class RoutedPushback:
         for withdrawal in applied.withdrawals:
             users.update((withdrawal.sender, withdrawal.receiver))
         try:
-            routes = await self._calls.run(self._directory.routes, users)
+            routes = await self._redis.run(self._directory.routes, users)
         except Unavailable as error:
             self._is_away(error)
-            self._told.tell(applied)
+            super().tell(applied)
             return
+        for address in self._addresses:
+            self.tell_one(address, applied)
         for node, part in split(applied, routes).items():
             if node not in self._alive:
                 await self._look()
             card = self._alive.get(node)
-            if card is not None:
-                self._told.tell_one(card.address, part)
+            if card is not None and card.address not in self._addresses:
+                self.tell_one(card.address, part)
 
     def _look_again(self) -> None:
         if not self._looking:
@@ -76,14 +96,14 @@ class RoutedPushback:
     async def _look(self) -> None:
         self._looking = True
         try:
-            self._alive, _ = await self._calls.run(self._directory.lives)
+            self._alive, _ = await self._redis.run(self._directory.lives)
         except Unavailable as error:
             self._is_away(error)
         else:
             if self.trouble:
                 _log.info("Redis answers again: gateways are told what concerns them")
             self.trouble = ""
-            self._told.meet([card.address for card in self._alive.values()])
+            self.meet([*self._addresses, *(card.address for card in self._alive.values())])
         finally:
             self._looking = False
 

@@ -86,6 +86,7 @@ PORT = between(0, 65535)
 NOT_EMPTY = _says("a text that is not empty", bool)
 HOST = _says("a host name or address", lambda text: re.fullmatch(r"[\w.:-]+", text) is not None)
 URL_PATH = _says("a path that starts with /", lambda text: re.fullmatch(r"/[^\s?#]*", text) is not None)
+OPTIONAL_HOST_PORT = _says("host:port", lambda text: not text or _is_host_port(text))
 HOST_PORTS = _says(
     "host:port[;host:port...] or nothing",
     lambda text: text == "" or all(_is_host_port(part) for part in text.split(";")),

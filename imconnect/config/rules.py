@@ -31,6 +31,14 @@ def check_rules(config: Config) -> None:
     if bool(config.server.tls.certificate) != bool(config.server.tls.key):
         missing = "key" if config.server.tls.certificate else "certificate"
         raise ConfigError(f"server.tls.{missing}", "expected a file: certificate and key go together")
+    tls = config.grpc.tls
+    for name, given in (("ca", tls.ca), ("certificate", tls.certificate), ("key", tls.key)):
+        if not given and (tls.ca or tls.certificate or tls.key):
+            raise ConfigError(f"grpc.tls.{name}", "expected a file: ca, certificate and key go together")
+    if config.redis.url and not config.grpc.advertise and config.grpc.host in ("0.0.0.0", "::"):
+        raise ConfigError(
+            "grpc.advertise", f"expected host:port at which other nodes reach this one: {config.grpc.host} is no address"
+        )
     if bool(config.rocketmq.access_key) != bool(config.rocketmq.secret_key):
         missing = "secret_key" if config.rocketmq.access_key else "access_key"
         raise ConfigError(f"rocketmq.{missing}", "expected a value: access_key and secret_key go together")
@@ -85,7 +93,6 @@ _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
     ("auth.mode", lambda config: config.auth.mode == "jwt", "open: tokens are not supported yet"),
     ("server.tls.certificate", lambda config: bool(config.server.tls.certificate), "nothing: TLS is not supported yet"),
     ("server.reuse_port", lambda config: config.server.reuse_port, "false: not supported yet"),
-    ("redis.url", lambda config: bool(config.redis.url), "nothing: several nodes are not supported yet"),
 )
 
 

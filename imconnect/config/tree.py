@@ -12,6 +12,7 @@ from imconnect.config.keys import (
     HOST_PORTS,
     MQ_NAME,
     NOT_EMPTY,
+    OPTIONAL_HOST_PORT,
     OPTIONAL_TOPIC,
     OPTIONAL_URL,
     PORT,
@@ -193,9 +194,19 @@ class Redis:
 
 
 @attrs.frozen(kw_only=True)
+class GrpcTls:
+    ca: str = option("", "PEM file of the authority of all processes; empty: no TLS")
+    certificate: str = option("", "PEM file with this process's certificate")
+    key: str = option("", "PEM file with its private key")
+
+
+@attrs.frozen(kw_only=True)
 class Grpc:
     host: str = option("127.0.0.1", "address of the gRPC port", check=HOST)
     port: int = option(9090, "gRPC port (profile xzll: 9091 by default)", check=PORT)
+    advertise: str = option("", "host:port at which others reach it; empty: host and port", check=OPTIONAL_HOST_PORT)
+    token: str = option("", "shared by all processes; calls without it are refused; empty: none", secret=True)
+    tls: GrpcTls = section(GrpcTls, "mutual TLS between gateways, and from business")
 
 
 @attrs.frozen(kw_only=True)
@@ -261,5 +272,5 @@ class Config:
     rocketmq: Rocketmq = section(Rocketmq, "the queue")
     business: Business = section(Business, "the consumer and its database")
     redis: Redis = section(Redis, "several nodes")
-    grpc: Grpc = section(Grpc, "node to node, and business to gateway; listens only with business.mode off or profile xzll")
+    grpc: Grpc = section(Grpc, "node to node, and business to gateway; listens only with redis.url, business.mode off or profile xzll")
     drain: Drain = section(Drain, "leaving")

@@ -20,12 +20,12 @@ from imconnect.handlers import HANDLERS
 from imconnect.handlers.refuse import refuse as refusal
 from imconnect.model import Message
 from imconnect.observe.metrics import Metrics
-from imconnect.service import OrderedService
+from imconnect.service import OrderedService, end_now
 from imconnect.tap.backside import RECOVERY, make_backside
 from imconnect.tap.clock import now_ms
 from imconnect.tap.gateway_parts import Clients, Folder, Log, Ready, Recovery, Unused
 from imconnect.tap.listening import Listening, bind, passed_by_systemd
-from imconnect.tap.logged import AFTER_DRAIN, make_service
+from imconnect.tap.logged import AFTER_DRAIN, LoggedService, make_service
 from imconnect.tap.options import Options
 from imconnect.tap.state import State
 
@@ -41,7 +41,9 @@ def makeService(options: Options, reactor: Any = None) -> OrderedService:
 
 def listens_on_grpc(config: Config) -> bool:
     """Whether anybody may have something to tell this gateway."""
-    return config.business.mode == "off" or config.profile == "xzll" or serves_java(config)
+    return (
+        bool(config.redis.url) or config.business.mode == "off" or config.profile == "xzll" or serves_java(config)
+    )
 
 
 def in_vain(config: Config, given: Iterable[str]) -> list[str]:
@@ -53,7 +55,7 @@ def in_vain(config: Config, given: Iterable[str]) -> list[str]:
     return [name for name in given if f"{name}.".startswith(unused)]
 
 
-def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
+def add_parts(service: LoggedService, config: Config, reactor: Any) -> None:
     """The gateway's parts, in the order in which they start. Raises ConfigError or Damaged."""
     folder = DataDir(config.data_dir)
     outbox_schema.inspect(folder.file("outbox.db"))
@@ -63,13 +65,27 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     node_name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])
 
     metrics = Metrics()
-    dialect, profile = dialect_of(config), profile_of(config)
+    dialect = dialect_of(config)
 
     def fits(message: Message) -> bool:
         return dialect.fits(message, config.rocketmq.producer.max_message_size)
 
     behind = make_backside(reactor, config, folder, dialect, metrics, http.getsockname()[1])
-    outbox = SqliteOutbox(reactor, folder.file("outbox.db"), sync="full" if config.outbox.sync == "full" else "normal")
+    neighbours = None
+    if config.redis.url and grpc is not None:
+        # Late: a node alone loads neither Redis nor gRPC.
+        from imconnect.tap.neighbours import make_neighbours
+
+        neighbours = make_neighbours(
+            reactor,
+            config,
+            folder,
+            name=node_name,
+            websocket=websocket.getsockname()[:2],
+            grpc=grpc.getsockname()[:2],
+            abort=service.abort,
+        )
+    outbox = SqliteOutbox(reactor, folder.file("outbox.db"), config.outbox.sync, end_now)
     node = Node(
         clock=reactor,
         now_ms=now_ms,
@@ -82,29 +98,31 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
         handlers=HANDLERS,
         refuse=refusal,
         fits=fits,
+        between=neighbours.between if neighbours else None,
     )
     behind.telling.node = node
     factory = Factory(reactor, edge_settings(config), node, OpenAuthenticator(), metrics)
     listening = Listening(reactor, websocket, factory)
-    state = State(node, outbox, factory, behind, now_ms)
+    state = State(node, outbox, factory, behind, now_ms, neighbours.presence if neighbours else None)
     state.register(metrics)
 
     service.add("http", Listening(reactor, http, make_site(reactor, state.ready, metrics, state.stats)))
     service.add("data_dir", Folder(folder))
     for name, part, seconds in behind.parts:
         service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
+    if neighbours is not None:
+        service.add("index", neighbours.sent, stop_within=AFTER_DRAIN)
     service.add("outbox", Log(node), start_within=RECOVERY, stop_within=AFTER_DRAIN)
     service.add("relay", Recovery(node, reactor, behind.settles), start_within=RECOVERY)
     for name, part, seconds in behind.consumers:
         service.add(name, part, start_within=seconds, stop_within=AFTER_DRAIN)
     if grpc is not None:
         # Late: an embedded gateway never loads gRPC.
-        from imconnect.edge.grpc_server import GrpcServer
-        from imconnect.edge.java_service import JavaService
+        from imconnect.tap.grpc_port import make_grpc
 
-        java = JavaService(reactor, node, success=profile.success, now_ms=now_ms, fits=fits)
-        beside = (java.handler(),) if serves_java(config) else ()
-        service.add("grpc", GrpcServer(reactor, grpc, node.tell, node_name, beside), stop_within=AFTER_DRAIN)
+        service.add("grpc", make_grpc(reactor, config, grpc, node, node_name), stop_within=AFTER_DRAIN)
+    if neighbours is not None:
+        service.add("presence", neighbours.routes, stop_within=AFTER_DRAIN)
     service.add("clients", Clients(node), stop_within=config.drain.deadline)
     service.add("websocket", listening)
     service.add("ready", Ready(state, factory, listening, behind.leave))
@@ -130,6 +148,9 @@ def core_settings(config: Config) -> Settings:
         withdraw_window=limits.withdraw_window,
         backfill_timeout=limits.backfill_timeout,
         outbox_max_events=config.outbox.max_events,
+        commit_timeout=config.outbox.commit_timeout,
+        ack_after_broker=config.outbox.ack_after == "broker",
+        broker_timeout=config.rocketmq.producer.send_timeout,
         drain_rate=config.drain.rate,
         drain_deadline=config.drain.deadline,
     )

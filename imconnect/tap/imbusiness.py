@@ -22,6 +22,7 @@ from imconnect.service import OrderedService
 from imconnect.tap.business_state import BusinessState
 from imconnect.tap.clock import now_ms
 from imconnect.tap.consuming import make_consuming
+from imconnect.tap.credentials import credentials_of
 from imconnect.tap.database import Database
 from imconnect.tap.listening import Listening, bind
 from imconnect.tap.logged import make_service
@@ -31,6 +32,8 @@ _log = Logger()
 
 #: Seconds for which a database that is away is waited for at the start: for ever, to all intents and purposes.
 FOREVER = 10 * 365 * 86400.0
+#: Seconds that Redis may take to say where people are.
+REDIS = 0.5
 
 
 class Options(GatewayOptions):
@@ -52,7 +55,7 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
 
     metrics = Metrics()
     database = Database(reactor, config, config.business.database, now_ms, if_away="wait")
-    pushback = GrpcPushback(reactor, config.business.gateways, name)
+    pushback = _pushback(reactor, config, name)
     consuming = make_consuming(reactor, config, database, pushback, metrics, name)
     state = BusinessState(consuming, pushback)
     state.register(metrics)
@@ -65,6 +68,18 @@ def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
     service.add("ready", _Ready(state, consuming.client_id))
 
 
+def _pushback(reactor: Any, config: Config, name: str) -> GrpcPushback:
+    gateways, credentials = config.business.gateways, credentials_of(config)
+    if not config.redis.url:
+        return GrpcPushback(reactor, gateways, name, credentials=credentials)
+    # Late: without redis.url it is not loaded.
+    from imconnect.backends.pushback_routed import RoutedPushback
+    from imconnect.backends.redis_calls import RedisCalls
+
+    calls = RedisCalls(reactor, config.redis.url, "routes", REDIS)
+    return RoutedPushback(reactor, calls, gateways, name, credentials=credentials)
+
+
 def _check(config: Config) -> None:
     if not config.rocketmq.server_addr:
         raise ConfigError(
@@ -74,10 +89,10 @@ def _check(config: Config) -> None:
         )
     if not config.business.database:
         raise ConfigError("business.database", "expected a SQLAlchemy URL: it is what imbusiness writes to")
-    if terms_of(config).tell_stored and not config.business.gateways:
+    if terms_of(config).tell_stored and not config.business.gateways and not config.redis.url:
         raise ConfigError(
             "business.gateways",
-            "expected the gRPC addresses of the gateways: in profile xzll (profile_rows.server_ack: business) it is "
+            "expected the gRPC addresses of the gateways, or a redis.url: in profile xzll (profile_rows.server_ack: business) it is "
             "imbusiness that tells senders that their messages are stored",
         )
 

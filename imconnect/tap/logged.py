@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 from twisted.application.service import IServiceCollection
 from twisted.python.components import Componentized
-from twisted.python.failure import Failure
 
 from imconnect.config.tree import Config, Log
 from imconnect.observe import logs
@@ -24,10 +23,10 @@ FAULT = "IMCONNECT_FAULT"
 class LoggedService(OrderedService):
     """Installs its observer when it learns to which application it belongs."""
 
-    def __init__(
-        self, reactor: Any, fail: Callable[[str, Failure], None], log: Log, stream: TextIO | None
-    ) -> None:
-        super().__init__(reactor, fail)
+    def __init__(self, reactor: Any, end: ProcessEnd, log: Log, stream: TextIO | None) -> None:
+        super().__init__(reactor, end.fail)
+        #: (part, why): ends a process that must not go on.
+        self.abort: Callable[[str, str], None] = end.abort
         self._log = log
         self._stream = stream
 
@@ -38,7 +37,7 @@ class LoggedService(OrderedService):
 
 
 def make_service(
-    options: Options, reactor: Any, add_parts: Callable[[OrderedService, Config, Any], None]
+    options: Options, reactor: Any, add_parts: Callable[[LoggedService, Config, Any], None]
 ) -> OrderedService:
     """Checks everything that can be wrong and binds the ports; nothing runs yet, because twistd may fork after this.
 
@@ -54,7 +53,7 @@ def make_service(
             faults.arm(os.environ[FAULT])
     config = options.configuration
     end = ProcessEnd(reactor)
-    service = LoggedService(reactor, end.fail, config.log, options.log_stream())
+    service = LoggedService(reactor, end, config.log, options.log_stream())
     with refused():
         add_parts(service, config, reactor)
     end.install(config.drain.deadline + AFTER_DRAIN)

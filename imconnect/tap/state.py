@@ -8,7 +8,7 @@ from typing import Any
 
 from imconnect import __version__
 from imconnect.core.node import Node
-from imconnect.core.ports import Outbox
+from imconnect.core.ports import Outbox, Presence
 from imconnect.edge.websocket import Factory
 from imconnect.observe.metrics import Metrics
 from imconnect.tap.backside import Backside
@@ -18,8 +18,16 @@ class State:
     """One per gateway. `phase` is set by the service tree: starting, ready, draining."""
 
     def __init__(
-        self, node: Node, outbox: Outbox, factory: Factory, behind: Backside, now_ms: Callable[[], int]
+        self,
+        node: Node,
+        outbox: Outbox,
+        factory: Factory,
+        behind: Backside,
+        now_ms: Callable[[], int],
+        presence: Presence | None = None,
     ) -> None:
+        """`presence`: of a node that may not be alone."""
+        self._presence = presence
         self._node = node
         self._outbox = outbox
         self._factory = factory
@@ -42,6 +50,8 @@ class State:
             degraded.append("store")
         if self._node.relay.parked:
             degraded.append("outbox_parked")
+        if self._presence is not None and self._presence.away():
+            degraded.append("redis")
         if self._business is not None:
             degraded += self._business.degraded()
         return True, {"degraded": list(dict.fromkeys(degraded))}

@@ -164,7 +164,6 @@ class RuleTests(TestCase):
             ("auth.mode", Config(auth=Auth(mode="jwt"))),
             ("server.tls.certificate", Config(server=Server(tls=Tls(certificate="c", key="k")))),
             ("server.reuse_port", Config(server=Server(reuse_port=True))),
-            ("redis.url", Config(redis=Redis(url="redis://r"))),
         ):
             self.assertEqual(self.assertRaises(ConfigError, unsupported, config).key, key)
 
