@@ -16,7 +16,15 @@ from imconnect.errors import Unavailable
 from imconnect.events.values import Event, Sent
 from imconnect.model import Message
 from imconnect.observe.metrics import Metrics
-from imconnect.wire.client_codec import IdsReply, Pushed, ReceiptReply, SendReply, encode_get_msg_ids
+from imconnect.wire.client_codec import (
+    IdsReply,
+    Pushed,
+    ReceiptReply,
+    SendReply,
+    StatesReply,
+    encode_get_msg_ids,
+    encode_state_query,
+)
 from tests.core.rig import ALICE, BOB, CAROL, Rig, client_id, send_frame
 from tests.support import TestCase
 
@@ -219,6 +227,40 @@ class FailedCommitTests(TestCase):
         [after] = alice.got
         assert isinstance(before, IdsReply) and isinstance(after, IdsReply)
         self.assertGreater(min(after.ids), max(before.ids))
+
+
+class SlowDiskTests(TestCase):
+    """A commit that takes longer than outbox.commit_timeout."""
+
+    def setUp(self) -> None:
+        self.rig = Rig(commit_delay=20.0, commit_timeout=5.0, delays=(500.0,))
+        self.alice, self.bob = self.rig.sign_in(ALICE), self.rig.sign_in(BOB)
+        self.alice.send(BOB, "slow")
+        self.rig.advance(4.9)
+
+    def test_sends_are_refused_at_once_and_what_was_taken_stays_safe(self) -> None:
+        """The refusal does not wait for the disk; nothing of it was written. Afterwards sends are taken again."""
+        self.alice.send(BOB, "waits")
+        self.rig.advance(0.2)
+        self.assertEqual((self.alice.got, self.rig.node.refusing()), ([], "the outbox is too slow, sends are refused"))
+        self.alice.send(BOB, "refused")
+        self.alice.send(BOB, "slow")
+        self.rig.turn()
+        self.assertEqual((self.alice.accepted, self.alice.refused), ([], [("refused", 503)]))
+        self.rig.advance(15)
+        self.assertEqual((self.alice.accepted, self.bob.shown, self.rig.node.refusing()), (["slow"], ["slow"], ""))
+        self.rig.advance(20)
+        self.assertEqual((self.alice.accepted, self.bob.shown), (["slow", "waits", "slow"], ["slow", "waits"]))
+        self.assertEqual((self.rig.log, self.alice.session.pending), (["sent slow", "sent waits"], 0))
+
+    def test_questions_and_ids_wait_for_it(self) -> None:
+        """What depends on the log is not answered around it."""
+        self.rig.advance(1)
+        self.alice.read(encode_get_msg_ids(), encode_state_query([client_id("slow")]))
+        self.rig.advance(10)
+        self.assertEqual(self.alice.got, [])
+        self.rig.advance(60)
+        self.assertEqual([type(one) for one in self.alice.got], [SendReply, IdsReply, StatesReply])
 
 
 class RepeatTests(TestCase):
