@@ -10,11 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from imconnect.events.dialect import ABOUT_A_MESSAGE, chat_of, msg_id_of
-from imconnect.events.values import Acknowledged, Sent, Withdrawn
+from imconnect.events.dialect import ABOUT_A_MESSAGE, msg_id_of
 from imconnect.model import Status
 from imconnect.wire.client_codec import Pushed, WithdrawNotice
 from imconnect.wire.ids import chat_id
+from tests.live import accounts_topic
 from tests.live.books import Books, Key, Terms
 from tests.live.evidence import Queued, Rows
 from tests.live.record import Came, Record
@@ -133,30 +133,13 @@ def _out_of_order(books: Books) -> Iterator[str]:
             if row.msg_id < last.get(user, 0):
                 yield f"{user} sent {row.msg_id} after {last[user]}"
             last[user] = row.msg_id
-    yield from _topic_out_of_order(books.topic or (), set(books.terms.early))
+    yield from accounts_topic.out_of_order(books)
 
 
 def _excused(books: Books, came: Came) -> bool:
     """Who signed in while the store was away went live without what he is owed, and has it later."""
     link = books.record.link(came.connection)
     return any(begin <= link.closed and link.opened <= end for begin, end in books.terms.store_away)
-
-
-def _topic_out_of_order(topic: Sequence[Queued], begun: set[int]) -> Iterator[str]:
-    """By first occurrence: a duplicate is possible after a crash, a gap is not. `begun`: what nobody ever sent."""
-    highest: dict[tuple[int, str], int] = {}
-    for each in sorted(topic, key=lambda each: (each.queue, each.offset)):
-        msg_id = msg_id_of(each.event)
-        if msg_id in begun:
-            continue
-        begun.add(msg_id)
-        if not isinstance(each.event, Sent):
-            yield f"queue {each.queue}: {type(each.event).__name__} of {msg_id} lies before its Sent"
-            continue
-        chat = (each.queue, chat_of(each.event))
-        if msg_id < highest.get(chat, 0):
-            yield f"queue {each.queue}: {msg_id} lies behind {highest[chat]}"
-        highest[chat] = max(msg_id, highest.get(chat, 0))
 
 
 def _never(books: Books) -> Iterator[str]:
@@ -194,25 +177,7 @@ def _wrong_fields(books: Books) -> Iterator[str]:
         kept = (row.to_id, row.msg_format, row.content)
         if sent is not None and (kept != sent[1:4] or row.chat_id != chat_id(row.from_id, row.to_id)):
             yield f"{row.msg_id} is kept as {kept}, sent was {sent[1:4]}"
-    yield from _topic_wrong(books)
-
-
-def _topic_wrong(books: Books) -> Iterator[str]:
-    bodies: dict[str, bytes] = {}
-    for each in books.topic or ():
-        if bodies.setdefault(each.unique, each.body) != each.body:
-            yield f"two bodies have the UNIQ_KEY {each.unique}"
-        event = each.event
-        if isinstance(event, ABOUT_A_MESSAGE):
-            message = event.message
-            sent = books.sends.get((message.sender, message.client_msg_id))
-            if sent is not None and (message.receiver, message.format, message.content) != sent[1:4]:
-                yield f"{type(event).__name__} of {message.msg_id} is not what was sent"
-        row = books.row.get(msg_id_of(event))
-        if row is not None and isinstance(event, Acknowledged) and event.receiver != row.to_id:
-            yield f"{event.receiver} acknowledged {event.msg_id}, which is to {row.to_id}"
-        if row is not None and isinstance(event, Withdrawn) and event.sender != row.from_id:
-            yield f"{event.sender} withdrew {event.msg_id}, which is of {row.from_id}"
+    yield from accounts_topic.wrong_fields(books)
 
 
 def _receipts_missing(books: Books) -> Iterator[str]:

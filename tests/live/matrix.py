@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from imconnect.tap import faults
+from imconnect.tap.fault_points import BUSINESS, GATEWAY, POINTS
 from tests.live.accounts import Violation, audit, table
 from tests.live.books import Terms
 from tests.live.processes import TookTooLong
@@ -53,7 +53,7 @@ class Cell(NamedTuple):
     @property
     def owner(self) -> str:
         """The process that reaches the point."""
-        in_gateway = self.point in faults.GATEWAY or (not self.whole and self.point in faults.BUSINESS)
+        in_gateway = self.point in GATEWAY or (not self.whole and self.point in BUSINESS)
         return "gateway" if in_gateway else "business"
 
     @property
@@ -189,7 +189,7 @@ def rows(outcomes: Sequence[dict[str, Any]]) -> list[str]:
         cell = CELLS[outcome["cell"]]
         when = {"chat": "", "start": ", at the start after a kill", "stop": ", while stopping"}[cell.during]
         lines.append(
-            f"| {faults.POINTS[cell.point].says}{when} | {' and '.join(cell.killed)} "
+            f"| {POINTS[cell.point].says}{when} | {' and '.join(cell.killed)} "
             f"| {_setting(cell)} | {outcome['result']} "
             f"| {outcome['messages']} | `make crash-matrix CELL={cell.name}` |"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from imconnect.errors import ConfigError
 from imconnect.tap import faults
+from imconnect.tap.fault_points import BUSINESS, GATEWAY, IMBUSINESS, POINTS, Counts, Point, When
 from imconnect.tap.logged import FAULT
 from tests.support import TestCase
 
@@ -38,14 +39,14 @@ class PointTests(TestCase):
 
     def test_every_point_is_there(self) -> None:
         """Each names a method that its class itself defines, and has one sentence."""
-        for name, point in faults.POINTS.items():
+        for name, point in POINTS.items():
             owner, method = faults.located(point)
             self.assertTrue(isfunction(vars(owner).get(method)), f"{name}: {point.target}")
             self.assertTrue(point.says and not point.says.endswith("."), name)
 
     def test_names(self) -> None:
         """No name stands for two points."""
-        self.assertEqual(len(faults.POINTS), len(faults.GATEWAY) + len(faults.BUSINESS) + len(faults.IMBUSINESS))
+        self.assertEqual(len(POINTS), len(GATEWAY) + len(BUSINESS) + len(IMBUSINESS))
 
 
 class Toy:
@@ -68,10 +69,10 @@ class ArmTests(TestCase):
         self.acted: list[str] = []
         self.toy = Toy()
 
-    def arm(self, setting: str, when: faults.When, method: str = "work", counts: faults.Counts | None = None) -> None:
+    def arm(self, setting: str, when: When, method: str = "work", counts: Counts | None = None) -> None:
         """A point of the toy's, armed; the toy is as it was after the test."""
         counts = counts or (lambda call, result: True)
-        self.patch(faults, "POINTS", {"toy": faults.Point("a toy", f"{__name__}:Toy.{method}", when, counts)})
+        self.patch(faults, "POINTS", {"toy": Point("a toy", f"{__name__}:Toy.{method}", when, counts)})
         self.patch(Toy, method, vars(Toy)[method])
         faults.arm(setting, lambda: self.note("kill"), lambda: self.note("stop"))
 
