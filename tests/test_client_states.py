@@ -87,8 +87,8 @@ class AskingTests(ClientTestCase):
         self.assertEqual((self.asked(), kinds), ([3], ["StateQuery", "Send", "Send", "Send"]))
 
     def test_old_gateway(self) -> None:
-        """404, or not a word for five seconds: sent again as ever."""
-        for code, wait in ((404, 0.0), (0, 5.0)):
+        """404, or not a word for five seconds: sent again as ever. So too where the store is away (503)."""
+        for code, wait in ((404, 0.0), (503, 0.0), (0, 5.0)):
             client = self.online()
             self.gateway.answers, self.gateway.states_refused = False, code
             sent = client.send(1002, "hello")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from imconnect.backends import outbox_schema
 from imconnect.cli.main import main
 from imconnect.errors import Damaged
 from imconnect.events.records import pack
+from imconnect.events.values import Event
 from tests.backends.test_outbox_damage import DamageCase
 from tests.contracts.outbox import sent
 
@@ -61,13 +63,16 @@ class OutboxCase(DamageCase):
         self.addCleanup(db.close)
         return db
 
-    def left_by_a_crash(self, batches: int = 6) -> None:
+    def left_by_a_crash(self, batches: int = 6, last: Sequence[Event] = ()) -> None:
         """The log as kill -9 leaves it: the newest batches are in the WAL only."""
         db = self.raw()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for first in range(121, 121 + 10 * batches, 10):
             events = [sent(number, "y" * 100) for number in range(first, first + 10)]
             db.execute("INSERT INTO outbox_batch VALUES (?, 10, 0, ?)", (first, pack(events)))
+        if last:
+            values = (121 + 10 * batches, len(last), pack(last))
+            db.execute("INSERT INTO outbox_batch VALUES (?, ?, 0, ?)", values)
         for end in ("", "-wal"):
             shutil.copy(self.path + end, f"{self.path}{end}.kept")
         db.close()
@@ -263,18 +268,31 @@ class DamagedTests(OutboxCase):
         self.assertEqual((status, report[""]), (0, "sound"))
         self.assertEqual(self.export()[0], set(range(1, 131)))
 
+    def test_unfinished_wal_without_its_file(self) -> None:
+        """What was committed is saved, what was not is not."""
+        self.left_by_a_crash(batches=1, last=[sent(131, "z" * 9000)])
+        wal = Path(self.path + "-wal")
+        wal.write_bytes(wal.read_bytes()[:-100])  # the frame of an overflow page: the row's own is there
+        os.unlink(self.path)
+        report = self.damaged("-wal file is there")
+        self.assertEqual(report["lost"], "nothing that left a trace")
+        self.assertEqual(self.export()[0] - EVERYTHING, set(range(121, 131)))
+
     def test_deleted_rows_stay_deleted(self) -> None:
         """What had left the log is not exported from pages that nobody uses any more."""
-        self.change_all("DELETE FROM outbox_batch WHERE position < 91")
-        with open(self.path, "r+b") as file:
-            file.seek(60)
-            file.write(b"\0\0\0\2")  # user_version: a newer format, so the pages are read without SQLite
-        self.damaged("has format 2")
-        self.assertEqual(self.export()[0], set(range(91, 121)))
-
-    def change_all(self, sql: str) -> None:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
-            db.execute(sql)
+            db.execute("PRAGMA secure_delete = OFF")
+            db.execute("DELETE FROM outbox_batch")  # leaves every page as it was
+            db.execute("INSERT INTO outbox_batch VALUES (121, 1, 0, ?)", (pack([sent(121)]),))
+            db.execute("PRAGMA user_version = 2")  # so the pages are read without SQLite
+        self.damaged("has format 2")
+        self.assertEqual(self.export()[0], {121})
+
+    def test_number_that_cannot_be(self) -> None:
+        """What cannot be read and stands where nothing is expected is no loss of all the numbers before it."""
+        self.change("UPDATE outbox_batch SET position = 500, events = x'01' WHERE position = 51")
+        report = self.damaged("")
+        self.assertEqual(report["lost"], "at least 10; the first: the events 51 to 60 are missing")
 
     def test_garbage(self) -> None:
         """A file that is something else: nothing can be read, and that is said."""
