@@ -62,6 +62,8 @@ class Chatter:
             self._later.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._shaking is not None:
+            self._shaking.dropConnection(abort=True)
         if self._link is not None and abort:
             self._link.dropConnection(abort=True)
         elif self._link is not None:

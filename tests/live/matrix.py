@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from imconnect.tap.fault_points import BUSINESS, GATEWAY, POINTS
 from tests.live.accounts import Violation, audit, table
@@ -166,8 +166,7 @@ async def _while_they_talk(cell: Cell, world: World) -> None:
         if cell.owner not in cell.killed:
             world.resume(cell.owner)
     world.arm(cell.owner, "")
-    for name in cell.killed:
-        await world.revive(name)
+    await gatherResults([Deferred.fromCoroutine(world.revive(name)) for name in cell.killed], consumeErrors=True)
 
 
 async def _around_the_chat(cell: Cell, world: World) -> None:
