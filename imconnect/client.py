@@ -16,22 +16,20 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
 from imconnect.client_connection import Connection, Phase, Replaced, SignInRefused, State, Stopped
 from imconnect.client_inbox import Inbox
 from imconnect.client_link import Backoff, ClientFactory, ClientProtocol, Loss
-from imconnect.client_requests import NOT_NOW, ClientError, Overfull, Refused, Requests
-from imconnect.client_states import Unticked
+from imconnect.client_outgoing import Outgoing, SendResult
+from imconnect.client_requests import ClientError, Overfull, Refused
 from imconnect.errors import DecodeError
-from imconnect.model import MessageState, Status
+from imconnect.model import Status
 from imconnect.wire import client_codec as wire
-from imconnect.wire.requests import Command
 
 __all__ = [
     "Backoff", "Client", "ClientError", "ClientFactory", "ClientMessage", "ClientProtocol", "Loss", "Overfull", "Phase",
@@ -40,25 +38,12 @@ __all__ = [
 
 _log = Logger()
 
-#: Refused sends are tried again after this when the caller wished so (`retry_unavailable`). Seconds.
-_POSTPONED_FOR = 1.0
 #: Above this the gateway would close the connection (`limits.frame_bytes`), and again at every repeat.
 _FRAME_BYTES = 65536
 
 
 #: A message that somebody sent to this user. `time` is the sender's clock, ms since 1970.
 ClientMessage = wire.Pushed
-
-
-class SendResult(NamedTuple):
-    """The gateway has the message, durably, under this id."""
-
-    msg_id: int
-    client_msg_id: bytes
-
-
-class _Ids(int):
-    """Key of a request for message ids, whose answer does not say which request it answers."""
 
 
 class Client:
@@ -102,23 +87,15 @@ class Client:
             reactor, url, user, self, device=device, headers=headers, endpoint=endpoint, keep_alive=keep_alive,
             backoff=backoff, chance=chance,
         )  # fmt: skip
-        self._reactor, self._now = reactor, now
-        self._auto_ack, self._retry_unavailable = auto_ack, retry_unavailable
-        self._requests = Requests(max_outstanding)
+        self._now = now
+        self._auto_ack = auto_ack
+        self._outgoing = Outgoing(
+            reactor, user, limit=max_outstanding, retry_unavailable=retry_unavailable,
+            receipt=lambda *told: self._tell(self.on_receipt, *told),
+            withdrawn=lambda *told: self._tell(self.on_withdrawn, *told),
+        )  # fmt: skip
         self._inbox = Inbox(user, remember)
-        self._unticked = Unticked(reactor, self._learned)
-        self._ids = count(1)
-        self._resume: IDelayedCall | None = None
-        self._act: dict[type, Callable[[Any], object]] = {
-            wire.Pushed: self._pushed,
-            wire.SendReply: self._send_answered,
-            wire.ReceiptReply: lambda it: self._receipt(it.msg_id, it.client_msg_id, it.status),
-            wire.WithdrawNotice: lambda it: self._withdrawn(it.msg_id, it.sender),
-            wire.StatesReply: self._unticked.answered,
-            wire.WithdrawReply: self._withdraw_answered,
-            wire.IdsReply: lambda it: self._ids_answered(list(it.ids)),
-            wire.Other: self._answered_with_a_code,
-        }
+        self._act: dict[type, Callable[[Any], object]] = {wire.Pushed: self._pushed, **self._outgoing.readers}
 
     def start(self) -> Deferred[None]:
         """Connect, and stay connected. Fires at the first sign-in; fails with SignInRefused, Replaced or Stopped.
@@ -144,7 +121,7 @@ class Client:
     @property
     def outstanding(self) -> int:
         """How many requests wait for an answer."""
-        return len(self._requests)
+        return len(self._outgoing)
 
     def send(self, to: int, content: str, format: int = 1, *, client_msg_id: bytes = b"") -> Deferred[SendResult]:
         """Send a message; fires when the gateway has it durably. Fails with Refused, Overfull, or what ended the client.
@@ -155,15 +132,15 @@ class Client:
         frame = wire.encode_send(key, to, content, format, int(self._now() * 1000))
         if len(frame) > _FRAME_BYTES:
             return fail(Refused(413, f"a message of {len(frame)} bytes is too long"))
-        return self._ask(key, frame)
+        return self._ask(self._outgoing.ask, key, frame)
 
     def withdraw(self, msg_id: int, to: int) -> Deferred[None]:
         """Take back a message that this user sent to `to`. Fires when the gateway has it durably; fails with Refused."""
-        return self._ask(msg_id, wire.encode_withdraw(msg_id, to))
+        return self._ask(self._outgoing.ask, msg_id, wire.encode_withdraw(msg_id, to))
 
     def batch_ids(self) -> Deferred[list[int]]:
         """Fresh message ids, never given to anybody else."""
-        return self._ask(_Ids(next(self._ids)), wire.encode_get_msg_ids(self.user))
+        return self._ask(self._outgoing.ask_for_ids, wire.encode_get_msg_ids(self.user))
 
     def read(self, msg_id: int) -> None:
         """Tell the sender that this message was read. KeyError if it is not among the remembered ones."""
@@ -184,20 +161,15 @@ class Client:
         """Called by the connection."""
         for frame in self._inbox.take_owed():
             link.send_raw(frame)
-        self._requests.connected(link.send_raw)
-        self._unticked.ask(self._requests.doubtful(), link.send_raw, self._requests.resume)
+        self._outgoing.opened(link.send_raw)
 
     def connection_lost(self) -> None:
         """Called by the connection."""
-        self._unticked.stop()
-        self._requests.disconnected()
+        self._outgoing.lost()
 
     def connection_ended(self, error: ClientError) -> None:
         """Called by the connection."""
-        if self._resume is not None and self._resume.active():
-            self._resume.cancel()
-        self._unticked.stop()
-        self._requests.fail_all(error)
+        self._outgoing.ended(error)
 
     def connection_state(self, state: State) -> None:
         """Called by the connection."""
@@ -233,62 +205,9 @@ class Client:
         else:
             self._inbox.owe(msg_id, frame)
 
-    def _send_answered(self, reply: wire.SendReply) -> None:
-        if reply.status != Status.FAILED:
-            self._sent(reply.msg_id, reply.client_msg_id)
-        elif self._retry_unavailable and reply.code in NOT_NOW:
-            self._requests.postpone(reply.client_msg_id)
-            if self._resume is None or not self._resume.active():
-                self._resume = self._reactor.callLater(_POSTPONED_FOR, self._resumed)
-        else:
-            self._requests.settle(reply.client_msg_id, Refused(reply.code, reply.msg))
-
-    def _resumed(self) -> None:
-        if not self._unticked.is_holding:
-            self._requests.resume()
-
-    def _sent(self, msg_id: int, client_msg_id: bytes) -> None:
-        if self._requests.settle(client_msg_id, SendResult(msg_id, client_msg_id)):
-            self._unticked.sent(client_msg_id, msg_id)
-
-    def _receipt(self, msg_id: int, client_msg_id: bytes, status: int) -> None:
-        if status in (Status.DELIVERED, Status.READ):
-            self._unticked.ticked(client_msg_id)
-        self._tell(self.on_receipt, msg_id, client_msg_id, status)
-
-    def _withdrawn(self, msg_id: int, by: int) -> None:
-        if by == self.user:
-            self._unticked.withdrawn(msg_id)
-        self._tell(self.on_withdrawn, msg_id, by)
-
-    def _learned(self, state: MessageState) -> None:
-        """What the gateway says of an own message; of one that it does not know nothing is to be told."""
-        if state.state == 0:
-            return
-        self._sent(state.msg_id, state.client_msg_id)
-        if state.state in (Status.DELIVERED, Status.READ):
-            self._receipt(state.msg_id, state.client_msg_id, state.state)
-        elif state.state > Status.READ:
-            self._unticked.ticked(state.client_msg_id)
-            self._tell(self.on_withdrawn, state.msg_id, self.user)
-
-    def _withdraw_answered(self, reply: wire.WithdrawReply) -> None:
-        self._requests.settle(reply.msg_id, None if reply.success else Refused(reply.code, reply.message))
-
-    def _ids_answered(self, answer: list[int] | Refused) -> None:
-        key = self._requests.oldest(_Ids)
-        if key is not None:
-            self._requests.settle(key, answer)
-
-    def _answered_with_a_code(self, reply: wire.Other) -> None:
-        if reply.type in (Command.GET_BATCH_MSG_IDS, Command.PUSH_BATCH_MSG_IDS):
-            self._ids_answered(Refused(reply.code, reply.msg))
-        elif reply.type in (Command.MSG_STATE_QUERY, Command.MSG_STATE):
-            self._unticked.refused(reply.code)
-
-    def _ask(self, key: Any, frame: bytes) -> Deferred[Any]:
+    def _ask(self, ask: Callable[..., Deferred[Any]], *request: Any) -> Deferred[Any]:
         ended = self._connection.ended
-        return fail(ended) if ended is not None else self._requests.ask(key, frame)
+        return fail(ended) if ended is not None else ask(*request)
 
     def _tell(self, callback: Callable[..., object] | None, *args: object) -> bool:
         """Call the owner. False if he failed: his bug is logged and does not cost the connection."""
