@@ -42,8 +42,8 @@ def tell(
 
 
 def _is_certain(row: Row | None) -> bool:
-    """Whether nobody can know more. What is offline here may have been shown by another node."""
-    return row is not None and row.state is not State.OFFLINE
+    """Whether nobody can know more. What is offline here, or was handed over, may have been shown by another node."""
+    return row is not None and row.state is not State.OFFLINE and not row.passed
 
 
 def _answer(

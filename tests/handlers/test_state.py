@@ -175,6 +175,17 @@ class StoreTests(StateCase):
         row.msg_status = Status.READ
         self.assertEqual(self.states("hello"), {"hello": 4})
 
+    def test_handed_over(self) -> None:
+        """What another node has taken over may have been acknowledged there."""
+        self.alice.send(BOB, "hello")
+        self.rig.turn()
+        self.rig.turn()
+        recent = self.rig.node.recent.repeat_of(ALICE, client_id("hello"))
+        assert recent is not None
+        recent.passed = True
+        self.rig.store.tables.messages[recent.msg_id].msg_status = Status.DELIVERED
+        self.assertEqual(self.states("hello"), {"hello": 3})
+
     def test_store_that_lags(self) -> None:
         """What the store does not have yet and this node does is stored."""
         self.rig.business.held = True
