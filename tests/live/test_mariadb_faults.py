@@ -148,6 +148,22 @@ class LockTests(FaultTestCase):
         other.rollback()
         self.succeeds()
 
+    def test_same_chat_at_once(self) -> None:
+        """Another message of the chat, by another process, between what a batch reads and what it writes: it waits,
+        and neither unread message is forgotten."""
+        other = BusinessRules(SqlStore(self.look()), lambda: NOW)
+        other.stock()  # connected
+        thread = Thread(target=other.apply, args=([sent(30)],))
+
+        def meanwhile(_: object) -> None:
+            thread.start()
+            thread.join(1.0)
+
+        self.once_before("INSERT INTO im_c2c_message", meanwhile)
+        self.business.apply(BATCH)
+        thread.join(10)
+        self.assertEqual(in_database(self.engine), self.wanted(FIRST, BATCH, [sent(30)]))
+
     def test_two_writers(self) -> None:
         """The same and overlapping batches from two processes' worth of threads: everything once, whoever wins."""
         events = [[sent(n), sent(n + 1), ack(n, 4), withdraw(n - 1)] for n in range(20, 90)]
