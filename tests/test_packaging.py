@@ -90,8 +90,8 @@ class UnitFileTests(TestCase):
         """TimeoutStopSec is more than drain.deadline and its 5 s; the gateway may open a file per connection."""
         from imconnect.config import Config
 
-        for unit in (self.unit("imconnect"), self.unit("imbusiness")):
-            self.assertGreater(float(unit["TimeoutStopSec"]), Config().drain.deadline + 5)
+        for name in ("imconnect", "imconnect@", "imbusiness"):
+            self.assertGreater(float(self.unit(name)["TimeoutStopSec"]), Config().drain.deadline + 5)
         self.assertGreater(int(self.unit("imconnect")["LimitNOFILE"]), Config().limits.connections)
 
     def test_both_units(self) -> None:
@@ -106,6 +106,13 @@ class UnitFileTests(TestCase):
         own = ("ExecStart", "TimeoutStartSec", "LimitNOFILE", "StateDirectory", "StateDirectoryMode", "WorkingDirectory")
         alike = [{name: text for name, text in unit.items() if name not in own} for unit in (gateway, business)]
         self.assertEqual(*alike)
+
+    def test_several_on_one_machine(self) -> None:
+        """The template is the unit of the only one but for what the number changes, and all instances are one user's."""
+        one, template = self.unit("imconnect"), self.unit("imconnect@")
+        own = {"User": "imconnect", "ExecStart": f"{one['ExecStart']} --instance %i"}
+        folders = {name: f"{one[name]}/%i" for name in ("StateDirectory", "WorkingDirectory")}
+        self.assertEqual(template, {**one, **own, **folders})
 
     def unit(self, name: str) -> dict[str, str]:
         """The [Service] section of a unit file."""

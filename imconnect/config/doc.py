@@ -26,6 +26,10 @@ stderr that names the key, and exit 1. Later layers win:
 3. environment variables: `IMCONNECT__SERVER__PORT=20001` sets `server.port` (the value is read as YAML);
 4. `--set server.port=20001`, as often as needed.
 
+Then `--instance N` (N from 1 on, for several processes on one machine) derives from what these say: N is added to
+`node.id`, ten times N to `http.port`, `grpc.port` and the port of `grpc.advertise`, `/N` to `data_dir`, `-N` to `node.name`
+(empty: the host's name); `server.reuse_port` is true unless the configuration says otherwise ([deployment.md](deployment.md)).
+
 `--check` prints the effective configuration, secrets masked, and starts nothing. Words are YAML 1.2's: `off` is a word,
 `false` is the opposite of `true`; text that looks like a number needs quotes.
 Ports: 0 takes any free one. Times are seconds, sizes bytes, unless the unit says otherwise.

@@ -39,6 +39,11 @@ def check_rules(config: Config) -> None:
         raise ConfigError(
             "grpc.advertise", f"expected host:port at which other nodes reach this one: {config.grpc.host} is no address"
         )
+    if config.server.reuse_port and not config.redis.url:
+        raise ConfigError(
+            "server.reuse_port",
+            "expected a redis.url too: the people of one port are spread over its processes, which find each other's in Redis",
+        )
     if bool(config.rocketmq.access_key) != bool(config.rocketmq.secret_key):
         missing = "secret_key" if config.rocketmq.access_key else "access_key"
         raise ConfigError(f"rocketmq.{missing}", "expected a value: access_key and secret_key go together")
@@ -92,7 +97,6 @@ def _check_profile(config: Config) -> None:
 _NOT_YET: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
     ("auth.mode", lambda config: config.auth.mode == "jwt", "open: tokens are not supported yet"),
     ("server.tls.certificate", lambda config: bool(config.server.tls.certificate), "nothing: TLS is not supported yet"),
-    ("server.reuse_port", lambda config: config.server.reuse_port, "false: not supported yet"),
 )
 
 

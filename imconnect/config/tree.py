@@ -44,7 +44,7 @@ class Server:
     host: str = option("127.0.0.1", "address the WebSocket port listens on; 0.0.0.0 or :: for all", check=HOST)
     port: int = option(10001, "WebSocket port; 0: any free one", check=PORT)
     path: str = option("/websocket", "path of the WebSocket; anything else is 404", check=URL_PATH)
-    reuse_port: bool = option(False, "let several processes share the port (SO_REUSEPORT)")
+    reuse_port: bool = option(False, "let several processes of one user share the port (SO_REUSEPORT); needs redis.url; --instance sets it")
     tls: Tls = section(Tls, "TLS of the WebSocket port (wss)")
 
 

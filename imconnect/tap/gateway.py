@@ -59,7 +59,8 @@ def add_parts(service: LoggedService, config: Config, reactor: Any) -> None:
     """The gateway's parts, in the order in which they start. Raises ConfigError or Damaged."""
     folder = DataDir(config.data_dir)
     outbox_schema.inspect(folder.file("outbox.db"))
-    websocket = passed_by_systemd("websocket") or bind(config.server.host, config.server.port, "server.port")
+    server = config.server
+    websocket = passed_by_systemd("websocket") or bind(server.host, server.port, "server.port", shared=server.reuse_port)
     http = bind(config.http.host, config.http.port, "http.port")
     grpc = bind(config.grpc.host, config.grpc.port, "grpc.port") if listens_on_grpc(config) else None
     node_name = config.node.name or "{}:{}".format(*websocket.getsockname()[:2])

@@ -40,6 +40,7 @@ class Options(GatewayOptions):
     """The same as the gateway's; only its HTTP port is another one by default."""
 
     defaults_of_command: ClassVar[Mapping[str, Any]] = {"http": {"port": 10003}}
+    defaults_of_instance: ClassVar[Mapping[str, Any]] = {}
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:

@@ -19,10 +19,11 @@ BACKLOG = 1024
 FIRST_PASSED = 3
 
 
-def bind(host: str, port: int, key: str) -> socket.socket:
+def bind(host: str, port: int, key: str, *, shared: bool = False) -> socket.socket:
     """A bound socket. ConfigError where it is taken or cannot be had.
 
     `key` is the port's key (`server.port`); where the host is at fault the error names that (`server.host`).
+    `shared`: other processes of the same user may have the port too, each with a share of the clients.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -31,8 +32,12 @@ def bind(host: str, port: int, key: str) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             bound.bind(address)
-            bound.listen(BACKLOG)
+            if not shared:
+                # A shared one listens when its process takes clients: until then the others get them all.
+                bound.listen(BACKLOG)
         except OSError:
             bound.close()
             raise
@@ -83,6 +88,8 @@ class Listening:
     def start(self) -> None:
         bound, self._bound = self._bound, None
         assert bound is not None
+        if not bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            bound.listen(BACKLOG)
         # The reactor works on a duplicate of the descriptor.
         self._port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, self._factory)
         bound.close()

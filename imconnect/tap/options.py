@@ -12,6 +12,8 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile
 
 from imconnect.config import Config, load, parse_override, printed, unsupported
+from imconnect.config.instance import instance_of, number_of
+from imconnect.config.sources import merge
 from imconnect.errors import ConfigError, Damaged
 
 
@@ -33,7 +35,7 @@ def refused() -> Iterator[None]:
 class Options(usage.Options):
     """Where the configuration comes from."""
 
-    synopsis = "[--env dev|test|prod] [--config FILE] [--set key.path=VALUE]... [--check]"
+    synopsis = "[--env dev|test|prod] [--config FILE] [--set key.path=VALUE]... [--instance N] [--check]"
     optParameters: ClassVar[list[list[Any]]] = [
         ["env", "e", None, "take ENV.yaml from ./configs, /etc/imconnect or the package (default dev, or IMCONNECT_ENV)"],
         ["config", "c", None, "take this YAML file instead"],
@@ -41,10 +43,14 @@ class Options(usage.Options):
     optFlags: ClassVar[list[list[Any]]] = [["check", None, "only validate, and print the effective configuration"]]
     #: Defaults of this command where nobody says anything.
     defaults_of_command: ClassVar[Mapping[str, Any]] = {}
+    #: The same where it is one of several on this machine.
+    defaults_of_instance: ClassVar[Mapping[str, Any]] = {"server": {"reuse_port": True}}
 
     def __init__(self) -> None:
         super().__init__()
         self.overrides: list[tuple[str, str]] = []
+        #: Which one of several on this machine; 0: the only one.
+        self.instance = 0
         self.configuration = Config()
         #: Keys that somebody gave a value, and where.
         self.origins: Mapping[str, str] = {}
@@ -63,6 +69,12 @@ class Options(usage.Options):
 
     opt_s = opt_set
 
+    def opt_instance(self, text: str) -> None:
+        """one of several on this machine: N is added to node.id, ten times N to http.port and grpc.port, /N to data_dir;
+        they share server.port."""
+        with refused():
+            self.instance = number_of(text)
+
     def log_stream(self) -> Any:
         """Where twistd was told to log: an observer of ours takes the place of the one that would have gone there.
 
@@ -76,9 +88,12 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         with refused():
+            shared = self.defaults_of_instance if self.instance else {}
             self.configuration, self.origins = load(
-                self["config"], self["env"], self.overrides, os.environ, self.defaults_of_command
+                self["config"], self["env"], self.overrides, os.environ, merge(self.defaults_of_command, shared)
             )
+            if self.instance:
+                self.configuration = instance_of(self.configuration, self.instance)
             unsupported(self.configuration)
         if self["check"]:
             sys.stdout.write(printed(self.configuration))

@@ -158,12 +158,17 @@ class RuleTests(TestCase):
         self.check_broken("rocketmq.secret_key", Config(rocketmq=Rocketmq(access_key="a")))
         self.check_broken("limits.ping_interval", Config(limits=Limits(ping_interval=90)))
 
+    def test_a_shared_port_needs_redis(self) -> None:
+        """Else people behind one port could not find each other."""
+        shared = Server(reuse_port=True)
+        self.check_broken("server.reuse_port", Config(server=shared))
+        check_rules(Config(server=shared, redis=Redis(url="redis://r:6379/0"), business=Business(database="mysql://db/im")))
+
     def test_what_this_version_cannot_do(self) -> None:
         """Is refused by name rather than ignored."""
         for key, config in (
             ("auth.mode", Config(auth=Auth(mode="jwt"))),
             ("server.tls.certificate", Config(server=Server(tls=Tls(certificate="c", key="k")))),
-            ("server.reuse_port", Config(server=Server(reuse_port=True))),
         ):
             self.assertEqual(self.assertRaises(ConfigError, unsupported, config).key, key)
 
