@@ -289,11 +289,36 @@ class CrashTests(BrokerAwayTestCase):
         self.assertEqual(self.bob.shown, ["hello", "later"])
 
 
+class LaggingBusinessTests(TestCase):
+    """The same where business is not there to hint at anything."""
+
+    def test_it_is_shown_before_what_was_sent_after_it(self) -> None:
+        """When the broker has it, whoever is here is shown it, from the node's own memory."""
+        dead = {0, 1}
+
+        def broker(rig: Rig) -> Producer:
+            made = Broker(rig)
+            made.dead = dead
+            return made
+
+        rig = Rig(ack_after_broker=True, producer=broker, delays=(50.0,))
+        rig.sign_in(ALICE).send(BOB, "hello")
+        rig.advance(1)
+        rig.crash()
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        alice.send(BOB, "later")
+        rig.advance(1)
+        self.assertEqual(bob.shown, [])
+        dead.clear()
+        rig.advance(6)
+        self.assertEqual((bob.shown, alice.accepted), (["hello", "later"], ["later"]))
+
+
 class LaneTests(TestCase):
     """Two queues, of which one is dead."""
 
     def setUp(self) -> None:
-        self.rig = Rig(ack_after_broker=True, broker_timeout=TIMEOUT, producer=Broker)
+        self.rig = Rig(ack_after_broker=True, broker_timeout=TIMEOUT, producer=Broker, delays=(50.0,))
         broker: Producer = self.rig.node.relay._producer
         assert isinstance(broker, Broker)
         self.broker = broker
