@@ -330,6 +330,38 @@ class FailingQueueTests(RelayTestCase):
         self.assertTrue(4.9 < times[-1] - times[-2] < 5.2)
         self.assertEqual((self.relay.retries, self.metrics.mq_sends["retry"]), (len(times) + 1,) * 2)
 
+    def test_hours_without_a_queue(self) -> None:
+        """Bounded memory, a request now and then; on its return everything in order and in bounded requests."""
+        self.queue.closed = True  # already at the start
+        texts = []
+        for number in range(6 * 60):
+            self.queue.closed = number < 60
+            self.queue.dead = {1}
+            texts += [f"{number} {index}" for index in range(10)]
+            self.append(*(event(1, text) for text in texts[-10:]))
+            self.clock.pump([5.0] * 12)
+        self.assertEqual((self.relay.backlog, self.relay.position), (3600, 0))
+        self.assertEqual(self.relay.oldest_seconds(), 6 * 3600)
+        self.assertLessEqual(len(self.queue.requests), 5 * 3600 / 5 + 20)
+        self.assertLessEqual(len(self.relay._lanes.by_number[1].entries), lane_module.AHEAD)
+        self.queue.dead = set()
+        self.queue.requests.clear()
+        self.clock.advance(5)
+        self.assertEqual((self.queue.stored, self.relay.backlog), ({1: texts}, 0))
+        self.assertLessEqual(max(len(texts) for _, texts in self.queue.requests), relay.BATCH)
+
+    def test_queue_that_comes_and_goes(self) -> None:
+        """Each time it is there a while, what waited goes; once, and in order."""
+        texts = []
+        for number in range(200):
+            self.queue.dead ^= {1}
+            texts.append(f"{number}")
+            self.append(event(1, texts[-1]))
+            self.clock.pump([0.1] * (number % 40))
+        self.queue.dead = set()
+        self.clock.pump([0.1] * 60)
+        self.assertEqual(self.queue.stored, {1: texts})
+
     def test_after_success_the_wait_is_short_again(self) -> None:
         """One bad hour does not slow down the next hiccup."""
         self.queue.dead = {1}
