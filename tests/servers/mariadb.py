@@ -163,6 +163,7 @@ class MariaDb:
                 self._server.kill()
                 self._server.wait(timeout=30)
             self._server = None
+            Path(self.socket).unlink(missing_ok=True)  # a killed one leaves it
 
     def _initialise(self, data: Path) -> None:
         options = [*self._options(), *self._as_user()]
