@@ -201,7 +201,7 @@ def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """For `react`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.overhead", description=__doc__)
     parser.add_argument("--rate", type=float, default=500, help="messages per second (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20, help="under load, per gateway (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=16, help="under load, per gateway (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="in which that is done (default: %(default)s)")
     given = parser.parse_args(arguments)
     return Deferred.fromCoroutine(measure(reactor, given.rate, given.seconds, given.rounds))

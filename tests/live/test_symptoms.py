@@ -29,7 +29,7 @@ from tests.live.case import LiveTestCase
 from tests.live.processes import HOST, BusinessProcess, GatewayProcess, ServerProcess, free_port
 from tests.live.raw import frame
 from tests.live.test_imbusiness import ImbusinessTestCase
-from tests.servers.rocketmq_broker import DevBroker
+from tests.servers.rocketmq_broker import CannotRun, DevBroker
 from tests.support import TestCase
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,11 +211,18 @@ class BrokerTests(Shown, ImbusinessTestCase):
         await self.relayed(gateway, 2)
         return gateway, ann
 
+    async def test_the_port_of_the_broker(self) -> None:
+        """A broker is no name server, and says so."""
+        gateway = await self.up_with(self.broker.address)
+        ann = await self.online(gateway, 1001)
+        await ann.send(1002, "safe on disk")
+        await self.is_shown("no name server tells where topic <topic> is: code 3: <why>", gateway, "/stats")
+
     async def test_killed_and_back(self) -> None:
         """kill -9, and started again."""
         gateway, ann = await self.chatting()
         await deferToThread(self.broker.kill9)
-        self.addCleanup(deferToThread, self.broker.restart)
+        self.addCleanup(deferToThread, self.mend)
         await ann.send(1002, "second")
         await self.is_shown("queue <number> takes nothing, the outbox keeps it: <why>", gateway)
         await self.is_shown('{"ready":true,"degraded":["queue"]}', gateway, "/ready")
@@ -224,6 +231,13 @@ class BrokerTests(Shown, ImbusinessTestCase):
         await self.is_shown("RocketMQ at <address> is back", gateway)
         await self.is_shown("queue <number> takes events again", gateway)
         await self.is_shown('{"ready":true,"degraded":[]}', gateway, "/ready")
+
+    def mend(self) -> None:
+        """The others need the broker."""
+        try:
+            self.broker.pid  # noqa: B018
+        except CannotRun:
+            self.broker.start()
 
     async def test_paused(self) -> None:
         """SIGSTOP: connections stay, nothing answers."""
