@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from imconnect.core.act import Act
 from imconnect.core.outcome import Outcome
+from imconnect.core.pipeline import FAILED, After
 from imconnect.core.recent import Row, State
 
 _log = Logger()
@@ -33,6 +35,10 @@ class Gate:
         self._relayed = relayed
         self._hint = hint
         self._queue: deque[_Waiting] = deque()
+        #: What the broker has, in order, and what keeps it from acting: see `after`.
+        self._passed: deque[tuple[_Waiting, Deferred[list[None]]]] = deque()
+        #: What a batch waits for between the broker and acting, as it otherwise does between commit and acting.
+        self.after: list[After] = []
         #: What an earlier process left and the broker does not have yet.
         self._left: deque[Row] = deque()
         #: The highest number that is durable here.
@@ -66,6 +72,8 @@ class Gate:
 
     def failed(self, batch: Sequence[Outcome]) -> None:
         """The events of this batch are not in the log. A repeat of what is shares the fate of that."""
+        for after in self.after:
+            after(batch, FAILED)
         self._act.failed([outcome for outcome in batch if not self._waits(outcome)])
         self._wait([outcome for outcome in batch if self._waits(outcome)], 0)
 
@@ -76,9 +84,16 @@ class Gate:
             # Before what was sent after it acts, so that it is shown before that.
             self._hint(self._left.popleft().receiver)
         while self._queue and self._queue[0].needs <= relayed:
-            outcomes, first, _ = self._queue.popleft()
+            waiting = self._queue.popleft()
+            told = gatherResults([after(waiting.outcomes, waiting.first) for after in self.after])
+            self._passed.append((waiting, told))
+            told.addCallback(self._act_in_order)
+
+    def _act_in_order(self, _: object) -> None:
+        while self._passed and self._passed[0][1].called:
+            waiting, _ = self._passed.popleft()
             try:
-                self._act.durable(outcomes, first)
+                self._act.durable(waiting.outcomes, waiting.first)
             except Exception:
                 _log.failure("a batch could not act")
 

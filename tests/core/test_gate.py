@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from imconnect.core.outcome import Outcome
+from imconnect.core.pipeline import FAILED
 from imconnect.core.ports import Answer, Entry, Producer
 from imconnect.errors import Unavailable
 from imconnect.events.values import Event, Offlined, Sent
@@ -21,6 +24,7 @@ from imconnect.wire.client_codec import (
     encode_state_query,
 )
 from tests.core.rig import ALICE, BOB, CAROL, Client, Rig, client_id, send_frame
+from tests.core.test_nodes import NodesTestCase
 from tests.core.test_schedules import SEEDS, Judge, JudgedLink, Schedule, play
 from tests.support import TestCase
 
@@ -260,6 +264,68 @@ class FailedCommitTests(TestCase):
         rig.business.go_on()
         rig.advance(3)
         self.assertEqual((alice.accepted, bob.shown), (["waits", "waits"], ["waits"]))
+
+
+class AfterTests(BrokerAwayTestCase):
+    """What other nodes must know before people here are told, such as the claims of what was sent."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.told: list[tuple[int, int]] = []
+        self.answers: list[Deferred[None]] = []
+        gate = self.rig.node.gate
+        assert gate is not None
+        gate.after.append(self.after)
+
+    def after(self, batch: Sequence[Outcome], first: int) -> Deferred[None]:
+        self.told.append((sum(len(outcome.events) for outcome in batch), first))
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+    def test_told_when_the_broker_has_it_and_batches_still_act_in_order(self) -> None:
+        """A claim is settled only when its message is as safe as was asked for."""
+        self.away()
+        for text in ("one", "two"):
+            self.alice.send(BOB, text)
+            self.rig.turn()
+        self.assertEqual(self.told, [])
+        self.back()
+        self.assertEqual(self.told, [(1, 1), (1, 2)])
+        self.answers[1].callback(None)
+        self.assertEqual(self.alice.accepted, [])
+        self.answers[0].callback(None)
+        self.assertEqual((self.alice.accepted, self.bob.shown), (["one", "two"], ["one", "two"]))
+
+    def test_told_at_once_of_what_was_not_committed(self) -> None:
+        """And the refusal waits for nobody."""
+        self.rig.outbox.fail_appends = True
+        self.alice.send(BOB, "refused")
+        self.rig.turn()
+        self.assertEqual((self.told, self.alice.refused), ([(1, FAILED)], [("refused", 503)]))
+
+
+class NeighbourTests(NodesTestCase):
+    """A repeat through another node."""
+
+    def node(self, number: int, neighbour: Rig | None = None, **settings: Any) -> Rig:
+        return super().node(number, neighbour, ack_after_broker=True, **settings)
+
+    def test_waits_for_the_broker_as_well(self) -> None:
+        """The first node's claim is not settled before its broker has the message, so nobody is answered from it."""
+        alice, _ = self.meet()
+        for rig in (self.one, self.two):
+            rig.business.held = True
+        alice.send(BOB, "hello")
+        self.settle()
+        other = self.two.sign_in(ALICE)
+        other.send(BOB, "hello")
+        self.settle()
+        self.assertEqual((alice.accepted, other.accepted), ([], []))
+        for rig in (self.one, self.two):
+            rig.business.go_on()
+        self.settle()
+        self.assertEqual((alice.accepted, other.accepted), (["hello"], ["hello"]))
+        self.assertEqual(alice.replies[0].msg_id, other.replies[0].msg_id)
 
 
 class CrashTests(BrokerAwayTestCase):
