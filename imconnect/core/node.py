@@ -126,6 +126,9 @@ class Node:
         if settings.ack_after_broker:
             self.gate = Gate(self._act, lambda: self.relay.position, self.backfill.hint)
         self.others = self._meet(between) if between is not None else None
+        if self.gate is not None:
+            # Other nodes too learn of a message when it is as safe as was asked for.
+            self.gate.after, self.pipeline.after = self.pipeline.after, []
         context = Context(
             settings=settings,
             recent=self.recent,
