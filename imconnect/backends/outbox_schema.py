@@ -37,7 +37,8 @@ CREATE TABLE outbox_batch (
     events BLOB NOT NULL
 );
 CREATE TABLE outbox_lane (lane INTEGER PRIMARY KEY, position INTEGER NOT NULL);
--- last: highest number that left the log; reserved_ms: ids up to here may be out; fence: see outbox_writer
+-- last: highest number that left the log; reserved_ms: ids up to here may be out; fence: see outbox_writer;
+-- drained_ms: see outbox_drained
 CREATE TABLE outbox_state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox_parked (
     position INTEGER PRIMARY KEY,

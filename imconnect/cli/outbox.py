@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from shlex import quote
 
+import attrs
 import click
 import orjson
 
+from imconnect.backends.datadir import DataDir
 from imconnect.backends.outbox_salvage import Log, Survey, reading, survey
-from imconnect.cli.options import refusing
+from imconnect.cli.options import configuration, configured, refusing
+from imconnect.config import unsupported
+from imconnect.config.tree import Config
 from imconnect.errors import Damaged
 from imconnect.events.plain import plain
 
@@ -27,7 +31,7 @@ _data_dir = click.option(
 def outbox() -> None:
     """The log of a gateway: outbox.db in its data_dir.
 
-    Only reads, takes no lock, and may be used beside a running gateway.
+    `check` and `export` only read, take no lock, and may be used beside a running gateway; `drain` ends its life.
     """
 
 
@@ -69,6 +73,47 @@ def export(data_dir: str, target: str | None) -> None:
         click.echo(f"{path}: damaged: {log.trouble}", err=True)
     lost = found.lost + len(log.parked) - len(readable)
     click.echo(f"saved {found.saved} events and {len(readable)} parked ones, lost {_at_least(log, lost)}", err=True)
+
+
+@outbox.command()
+@click.option("--data-dir", metavar="DIR", required=True, help="The data_dir of the gateway that does not come back.")
+@click.option("--patience", default=30.0, show_default=True, type=click.FloatRange(1, 86400),
+              help="Seconds for which the queue may take nothing; then it is given up.")  # fmt: skip
+@configuration
+def drain(data_dir: str, patience: float, env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
+    """Empty the log of a gateway that does not come back into the queue, for good.
+
+    As a start of that gateway would: messages that had not ended are turned offline, and everything that was not relayed
+    goes to the queue, or the database, of this configuration, which must be that of the gateway. It must not run. Then its
+    log is marked, and no gateway starts on it again. Status 1: something is left in it, nothing is lost, try again.
+    """
+    with refusing():
+        config = attrs.evolve(configured(env, path, settings), data_dir=data_dir)
+        unsupported(config)
+        if not any(os.path.exists(os.path.join(data_dir, OUTBOX + end)) for end in ("", "-wal")):
+            raise Damaged(os.path.join(data_dir, OUTBOX), "there is no such file")
+        folder = DataDir(data_dir)
+    _drain(config, folder, patience)
+
+
+def _drain(config: Config, folder: DataDir, patience: float) -> None:
+    # Late: the other commands need no reactor, no queue and no database.
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    from imconnect.tap.draining import drain_outbox
+
+    async def main(reactor: object) -> None:
+        with refusing():
+            done = await drain_outbox(reactor, config, folder, patience)
+            click.echo(f"{done.relayed} events relayed, {done.offlined} of them because messages were turned offline")
+            if done.parked:
+                click.echo(
+                    f"{done.parked} lie parked: `imconnect parked list --data-dir {quote(folder.path)}`, and drain again"
+                )
+            click.echo(f"{folder.file(OUTBOX)}: everything is relayed, and no gateway starts on it again")
+
+    react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from imconnect.backends import outbox_schema
+from imconnect.backends import outbox_drained, outbox_schema
 from imconnect.backends.auth_open import OpenAuthenticator
 from imconnect.backends.datadir import DataDir
 from imconnect.backends.outbox_sqlite import SqliteOutbox
@@ -59,6 +59,7 @@ def add_parts(service: LoggedService, config: Config, reactor: Any) -> None:
     """The gateway's parts, in the order in which they start. Raises ConfigError or Damaged."""
     folder = DataDir(config.data_dir)
     outbox_schema.inspect(folder.file("outbox.db"))
+    outbox_drained.refuse(folder.file("outbox.db"))
     server = config.server
     websocket = passed_by_systemd("websocket") or bind(server.host, server.port, "server.port", shared=server.reuse_port)
     http = bind(config.http.host, config.http.port, "http.port")
