@@ -47,7 +47,8 @@ class Gate:
     @property
     def waiting(self) -> int:
         """Outcomes that wait for the broker."""
-        return sum(len(waiting.outcomes) for waiting in self._queue)
+        passed = [waiting for waiting, _ in self._passed]
+        return sum(len(waiting.outcomes) for waiting in (*passed, *self._queue))
 
     def start(self, last: int, left: Iterable[Row]) -> None:
         """An earlier process left a log up to this number, and these messages of it, in order, are not shown yet."""

@@ -101,6 +101,7 @@ GAUGES: Mapping[str, str] = {
     "outbox_bytes": "Size of the outbox on disk.",
     "outbox_parked": "Events that the queue refused for good.",
     "mq_in_flight": "Requests to the broker that wait for an answer.",
+    "broker_waiting": "Requests that are durable here and wait for the broker (outbox.ack_after broker).",
     "offline_due": "Messages whose offlining could not be committed yet.",
     "owed_online_oldest_seconds": "Age of the oldest message that is owed to somebody who is online.",
     "business_events": "Events that the business side has taken in.",

@@ -96,6 +96,7 @@ class State:
                 "outbox_parked": lambda: node.relay.parked,
                 "owed_online_oldest_seconds": self._owed_seconds,
                 "resend_waiting": lambda: len(node.resend),
+                "broker_waiting": lambda: node.gate.waiting if node.gate is not None else 0,
                 "offline_due": lambda: node.delivery.due,
                 "recent_window_seconds": node.recent.window_seconds,
             }

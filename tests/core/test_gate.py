@@ -87,8 +87,11 @@ class WaitingTests(BrokerAwayTestCase):
         self.alice.send(BOB, "hello")
         self.rig.advance(60)
         self.assertEqual((self.rig.log, self.alice.got, self.bob.got), (["sent hello"], [], []))
-        self.assertEqual(self.rig.metrics.sends_accepted, 0)
+        gate = self.rig.node.gate
+        assert gate is not None
+        self.assertEqual((self.rig.metrics.sends_accepted, gate.waiting), (0, 1))
         self.back()
+        self.assertEqual(gate.waiting, 0)
         self.assertEqual((self.alice.accepted, self.bob.shown), (["hello"], ["hello"]))
         self.assertEqual(self.rig.metrics.sends_accepted, 1)
 
