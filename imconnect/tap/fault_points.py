@@ -51,6 +51,11 @@ GATEWAY = {
         "before",
         lambda call, _: bool(call[1]),
     ),
+    "claimed": Point(
+        "the sends of a batch are claimed in Redis, nothing is committed",
+        "imconnect.backends.sent_redis:RedisSentIndex._claim",
+        "after",
+    ),
     "append-begun": Point(
         "the outbox's thread is about to write a batch",
         _WRITER,
@@ -63,6 +68,12 @@ GATEWAY = {
         "after",
         lambda call, _: _writes(call[1], "outbox_batch"),
     ),
+    "claim-settled": Point(
+        "a batch is durable and its claims are settled in Redis, nobody is answered",
+        "imconnect.backends.sent_redis:RedisSentIndex._settle",
+        "after",
+        lambda call, _: bool(call[1]),
+    ),
     "reply-written": Point(
         "the sender has the answer, the receiver has no push",
         "imconnect.core.act:Act._answer",
@@ -71,6 +82,10 @@ GATEWAY = {
     ),
     "push-written": Point(
         "the receiver has the push, the sender has the answer", _PUSH, "written", lambda call, _: call[3] == "live"
+    ),
+    "forwarded": Point(
+        "the receiver has the push of a message that another node accepted", _PUSH, "written",
+        lambda call, _: call[3] == "forwarded",
     ),
     "ack-durable": Point(
         "an ACK is durable, nobody was told", _SETTLE, "before", lambda call, _: type(call[2]) is Acknowledged

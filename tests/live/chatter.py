@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,9 +23,12 @@ AGAIN, POSTPONED = 0.1, 0.5
 
 
 class Chatter:
-    """One user with one connection at a time. `come` and `leave` as often as you like; `leave` at the end."""
+    """One user with one connection at a time. `come` and `leave` as often as you like; `leave` at the end.
 
-    def __init__(self, reactor: Any, port: int, user: int, record: Record) -> None:
+    `ports` are those of the nodes that he may go to: to the next one whenever he finds or loses one.
+    """
+
+    def __init__(self, reactor: Any, ports: Sequence[int], user: int, record: Record) -> None:
         self.reactor, self.user, self.record = reactor, user, record
         #: Sends and withdrawals that have no answer yet, in order; each is repeated on every new connection.
         self.unanswered: dict[bytes, Send] = {}
@@ -42,9 +46,9 @@ class Chatter:
         self._connecting: Deferred[Any] | None = None
         self._shaking: Any = None
         self._later: IDelayedCall | None = None
-        self._endpoint = TCP4ClientEndpoint(reactor, HOST, port, timeout=5)
+        self._ports = list(ports)
         self._factory = ClientFactory(
-            reactor, f"ws://{HOST}:{port}/websocket", user, on_open=self._opened, on_frame=self._frame,
+            reactor, f"ws://{HOST}:{ports[0]}/websocket", user, on_open=self._opened, on_frame=self._frame,
             on_close=self._closed, keep_alive=0,
         )  # fmt: skip
 
@@ -116,7 +120,8 @@ class Chatter:
 
     def _connect(self) -> None:
         if self._wanted and not self.connection and self._connecting is None and self._shaking is None:
-            self._connecting = self._endpoint.connect(self._factory)
+            endpoint = TCP4ClientEndpoint(self.reactor, HOST, self._ports[0], timeout=5)
+            self._connecting = endpoint.connect(self._factory)
             self._connecting.addCallbacks(self._connected, self._failed)
 
     def _connected(self, link: Any) -> None:
@@ -129,6 +134,9 @@ class Chatter:
             self._try_again()
 
     def _try_again(self) -> None:
+        """At the next node, where he was not asked to leave by himself."""
+        if self._wanted:
+            self._ports.append(self._ports.pop(0))
         if self._wanted and (self._later is None or not self._later.active()):
             self._later = self.reactor.callLater(AGAIN, self._connect)
 

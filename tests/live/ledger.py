@@ -48,8 +48,8 @@ _TEXTS = ("hello", "你好，世界", "a longer text " * 20, "emoji 🎉", "-")
 class Talker(Chatter):
     """Sends, acknowledges (now, late, or not), takes back, repeats himself, breaks off and comes back."""
 
-    def __init__(self, reactor: Any, port: int, user: int, record: Record, others: Sequence[int], seed: int) -> None:
-        super().__init__(reactor, port, user, record)
+    def __init__(self, reactor: Any, ports: Sequence[int], user: int, record: Record, others: Sequence[int], seed: int) -> None:
+        super().__init__(reactor, ports, user, record)
         self._random = Random(f"{user} {seed}")
         self._others = others
         self._talking = False
@@ -116,7 +116,7 @@ async def run(world: World, seed: int, seconds: float, blows: Sequence[Blow], re
     """Talk and hurt for so long, heal, settle, compare. Raises where it does not come to rest."""
     users = range(1001, 1001 + PEOPLE)
     talkers = [
-        Talker(world.reactor, world.gateway.port, user, record, [u for u in users if u != user], seed) for user in users
+        Talker(world.reactor, [world.gateway.port], user, record, [u for u in users if u != user], seed) for user in users
     ]
     await world.start()
     try:

@@ -29,6 +29,8 @@ BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 
 #: chat: while people talk. start: at the next start, after a kill -9. stop: after a SIGTERM.
 During = Literal["chat", "start", "stop"]
+#: embedded: one process. rocketmq: gateway, imbusiness, RocketMQ, MariaDB. nodes: two gateways, Redis, one SQLite.
+Form = Literal["embedded", "rocketmq", "nodes"]
 
 
 class Cell(NamedTuple):
@@ -37,24 +39,25 @@ class Cell(NamedTuple):
     point: str
     killed: tuple[str, ...]
     nth: int = 1
-    #: Broker and database beside us; else everything in one process.
-    whole: bool = False
+    form: Form = "embedded"
     during: During = "chat"
     #: `outbox.ack_after`.
     ack_after: Literal["disk", "broker"] = "disk"
+    #: The process that reaches the point, where it is not the one that one would think.
+    at: str = ""
 
     @property
     def name(self) -> str:
         """For commands."""
         during = "" if self.during == "chat" else f"-{self.during}"
         level = "/ack-after-broker" if self.ack_after == "broker" else ""
-        return f"{self.point}{during}/{'+'.join(self.killed)}{'/rocketmq' if self.whole else ''}{level}"
+        return f"{self.point}{during}/{'+'.join(self.killed)}{'' if self.form == 'embedded' else f'/{self.form}'}{level}"
 
     @property
     def owner(self) -> str:
         """The process that reaches the point."""
-        in_gateway = self.point in GATEWAY or (not self.whole and self.point in BUSINESS)
-        return "gateway" if in_gateway else "business"
+        in_gateway = self.point in GATEWAY or (self.form != "rocketmq" and self.point in BUSINESS)
+        return self.at or ("gateway" if in_gateway else "business")
 
     @property
     def fault(self) -> str:
@@ -95,17 +98,28 @@ def _cells() -> list[Cell]:
         ("broker", "gateway"): {"relay-sent": 3},
         ("database", "business"): {"transaction-begun": 3},
     }  # fmt: skip
-    both = [Cell(point, killed, nth, True) for killed, points in whole.items() for point, nth in points.items()]
+    both = [Cell(point, killed, nth, "rocketmq") for killed, points in whole.items() for point, nth in points.items()]
     both += [
-        Cell(point, killed, nth, True, ack_after="broker")
+        Cell(point, killed, nth, "rocketmq", ack_after="broker")
         for point, killed, nth in (
             ("append-durable", ("gateway",), 4), ("relay-sent", ("gateway",), 3), ("relay-answered", ("gateway",), 3),
             ("reply-written", ("gateway",), 3), ("relay-sent", ("broker",), 3), ("relay-answered", ("broker",), 3),
             ("relay-answered", ("gateway", "business"), 3), ("relay-sent", ("broker", "gateway"), 3),
         )
     ]  # fmt: skip
-    starts = [Cell(point, ("gateway",), 1, True, "start") for point in ("relay-sent", "recovery-done")]
-    return [*alone, *both, *starts]
+    starts = [Cell(point, ("gateway",), 1, "rocketmq", "start") for point in ("relay-sent", "recovery-done")]
+    nodes = [
+        Cell(point, killed, nth, "nodes", at=at)
+        for point, killed, nth, at in (
+            ("claimed", ("gateway",), 3, ""), ("append-durable", ("gateway",), 4, ""),
+            ("claim-settled", ("gateway",), 3, ""), ("reply-written", ("gateway",), 3, ""),
+            ("forwarded", ("other",), 2, "other"), ("forwarded", ("gateway",), 2, "other"),
+            ("receipt-written", ("gateway",), 2, ""), ("claimed", ("redis",), 3, ""),
+            ("claim-settled", ("redis",), 3, ""), ("claimed", ("gateway", "redis"), 3, ""),
+            ("claim-settled", ("gateway", "other"), 3, ""),
+        )
+    ]  # fmt: skip
+    return [*alone, *both, *starts, *nodes]
 
 
 #: Those that mean something.
@@ -134,7 +148,7 @@ class Outcome(NamedTuple):
 async def play(cell: Cell, world: World) -> Outcome:
     """Start, chat, kill, start again, settle, compare. Raises where the point is not reached or nobody comes back."""
     record = Record()
-    script = Script(world.reactor, world.gateway.port, record, int(time.time() * 1000))
+    script = Script(world.reactor, world.ports, record, int(time.time() * 1000))
     try:
         if cell.during != "start":
             world.arm(cell.owner, cell.fault)
@@ -149,7 +163,7 @@ async def play(cell: Cell, world: World) -> Outcome:
         violations = await settle(world, record, script.people, DELAYS, [script.unknown])
         return Outcome(cell.name, len((await world.rows()).messages), violations)
     except TookTooLong as error:
-        accounts = audit(record, await world.rows(), Terms(DELAYS, world.store_away, [script.unknown]))
+        accounts = audit(record, await world.rows(), Terms(DELAYS, world.store_away, len(world.ports), [script.unknown]))
         raise TookTooLong(f"{error}\n{table(accounts)}") from None
     finally:
         for person in script.people:
@@ -196,8 +210,8 @@ def rows(outcomes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _setting(cell: Cell) -> str:
-    if not cell.whole:
-        return "all embedded"
+    if cell.form != "rocketmq":
+        return {"embedded": "all embedded", "nodes": "two nodes, Redis"}[cell.form]
     return "RocketMQ, MariaDB" + (", `ack_after: broker`" if cell.ack_after == "broker" else "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from imconnect.core.settings import SEED
@@ -31,9 +31,12 @@ class Guest(Chatter):
 class Script:
     """`play` waits for each step however often processes die and come back meanwhile."""
 
-    def __init__(self, reactor: Any, port: int, record: Record, now_ms: int) -> None:
+    def __init__(self, reactor: Any, ports: Sequence[int], record: Record, now_ms: int) -> None:
+        """`ports` of the nodes. Where there are several, Ben is at the last one; who loses his goes to the next."""
         self._reactor = reactor
-        self.ann, self.ben, self.cid = self.people = [Guest(reactor, port, user, record) for user in (ANN, BEN, CID)]
+        self.ann, self.ben, self.cid = self.people = [
+            Guest(reactor, ports if user != BEN else ports[::-1], user, record) for user in (ANN, BEN, CID)
+        ]
         #: A message that nobody sent, of some time ago and another node.
         ids = Snowflake(77, SEED.epoch, lambda: now_ms - 600_000, 0)
         ids.limit_ms = MAX_ID

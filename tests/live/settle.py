@@ -36,7 +36,7 @@ async def settle(
         person.ack_all()
 
     async def accounts(whole: bool = False) -> list[Violation]:
-        terms = Terms(delays, world.store_away, early)
+        terms = Terms(delays, world.store_away, len(world.ports), early)
         return audit(record, await world.rows(), terms, await world.topic() if whole else None)
 
     deadline = reactor.seconds() + within

@@ -232,6 +232,7 @@ class AccountsTests(TestCase):
         self.story.push(1, at=2.25, connection=2)
         self.assertFinds("out of order")
         self.assertFinds(store_away=[(0.0, 1.0)])
+        self.assertFinds(nodes=2)
 
     def test_accepted_in_another_order(self) -> None:
         """A sender's own order."""
@@ -299,9 +300,10 @@ class AccountsTests(TestCase):
     # -- receipts
 
     def test_receipt_missing(self) -> None:
-        """The sender was there all the time; not where he was away for a moment."""
+        """The sender was there all the time; not where he was away for a moment, nor between nodes."""
         self.story.forget(ReceiptReply, msg_id=1)
         self.assertFinds("receipt missing")
+        self.assertFinds(nodes=2)
         self.story.record.closed(1.35, self.story.ann)
         self.assertFinds()
 

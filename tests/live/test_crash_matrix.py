@@ -15,12 +15,15 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from imconnect.tap.fault_points import POINTS
 from tests.live.accounts import table
 from tests.live.case import LiveTestCase, missing
-from tests.live.matrix import SETTINGS, Cell, chosen, play
-from tests.live.world import Whole, World
+from tests.live.matrix import CELLS, SETTINGS, Cell, Form, chosen, play
+from tests.live.redis import server
+from tests.live.world import Nodes, Whole, World
 from tests.servers import mariadb, rocketmq_broker
 from tests.servers.rocketmq_broker import CannotRun
+from tests.support import TestCase
 
 SEED = os.environ.get("IMCONNECT_MATRIX_SEED") or str(random.randrange(10**6))
 WANTED = os.environ.get("IMCONNECT_MATRIX", "")
@@ -29,12 +32,12 @@ RESULTS = os.environ.get("IMCONNECT_MATRIX_RESULTS", "")
 CHOSEN = chosen(WANTED, SEED)
 
 
-def _tests(whole: bool) -> Callable[[type], type]:
+def _tests(form: Form) -> Callable[[type], type]:
     """A class decorator: a test per chosen cell."""
 
     def decorate(kind: type) -> type:
         for cell in CHOSEN:
-            if cell.whole == whole:
+            if cell.form == form:
                 name = "".join(letter if letter.isalnum() else "_" for letter in cell.name)
                 setattr(kind, f"test_{name}", _test(cell))
         return kind
@@ -50,8 +53,24 @@ def _test(cell: Cell) -> Callable[[Any], Any]:
     return test
 
 
+class TableTests(TestCase):
+    """The cells, before any is played."""
+
+    def test_no_point_is_left_out(self) -> None:
+        """Each has a cell, and no two cells have one name."""
+        self.assertEqual({cell.point for cell in CELLS.values()}, set(POINTS))
+        self.assertTrue(all(cell.name == name for name, cell in CELLS.items()))
+
+    def test_a_third(self) -> None:
+        """By the seed, the same for the same one; three seeds do not choose the same."""
+        thirds = [chosen("", seed) for seed in ("1", "2", "3")]
+        self.assertEqual(thirds[0], chosen("", "1"))
+        self.assertEqual({len(third) for third in thirds}, {(len(CELLS) + 2) // 3})
+        self.assertNotEqual(thirds[0], thirds[1])
+
+
 class MatrixTestCase(LiveTestCase):
-    timeout = 180.0
+    timeout = 300.0
     world: World
 
     async def play(self, cell: Cell) -> None:
@@ -75,12 +94,12 @@ class MatrixTestCase(LiveTestCase):
         return World(self.reactor, self.folder, SETTINGS)
 
 
-@_tests(whole=False)
+@_tests("embedded")
 class EmbeddedTests(MatrixTestCase):
     """One process: the gateway is its own business, on SQLite."""
 
 
-@_tests(whole=True)
+@_tests("rocketmq")
 class WholeTests(MatrixTestCase):
     """Gateway, imbusiness, RocketMQ and MariaDB. Both servers are started once for all cells."""
 
@@ -92,6 +111,17 @@ class WholeTests(MatrixTestCase):
             missing(str(error))
         settings = {**SETTINGS, "outbox.ack_after": cell.ack_after}
         return Whole(self.reactor, self.folder, settings, broker, database)
+
+
+@_tests("nodes")
+class NodesTests(MatrixTestCase):
+    """Two gateways and Redis; who loses his node goes to the other one."""
+
+    async def make(self, cell: Cell) -> World:
+        redis = await deferToThread(server)
+        with redis.client() as client:
+            client.flushall()
+        return Nodes(self.reactor, self.folder, SETTINGS, redis)
 
 
 if not WANTED:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from imconnect.rocketmq.client import Client
@@ -19,8 +20,11 @@ from imconnect.tap.logged import FAULT
 from tests.live.evidence import Queued, Rows, read_rows, read_topic
 from tests.live.processes import HOST, BusinessProcess, GatewayProcess, ServerProcess, free_port, until
 from tests.servers.mariadb import MariaDb
+from tests.servers.redis import RedisServer
 from tests.servers.rocketmq_broker import DevBroker
 
+#: Seconds after which two nodes know each other.
+ACQUAINTED = 1.5
 #: Seconds for which the store may still seem to be away after it has come back.
 COMING_BACK = 5.0
 
@@ -41,6 +45,11 @@ class World:
     def ours(self) -> Mapping[str, ServerProcess]:
         """Those that are Python's."""
         return {"gateway": self.gateway}
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where clients sign in."""
+        return [self.gateway.port]
 
     async def start(self) -> None:
         """All of them are ready."""
@@ -73,13 +82,13 @@ class World:
     def resume(self, name: str) -> None:
         self.ours[name].signal(signal.SIGCONT)
 
-    async def stands_still(self, name: str, within: float = 20.0) -> None:
+    async def stands_still(self, name: str, within: float = 60.0) -> None:
         """Until it has stopped itself at its fault."""
         pid = self.ours[name].pid
         stat = Path(f"/proc/{pid}/stat")
         await until(self.reactor, lambda: _state(stat) == "T", f"{name} stands still at its fault", within)
 
-    async def dies(self, name: str, within: float = 20.0) -> None:
+    async def dies(self, name: str, within: float = 60.0) -> None:
         """Until it has died of its fault."""
         status = await self.ours[name].wait(within)
         assert status == -signal.SIGKILL, f"{name} ended with {status}"
@@ -104,6 +113,47 @@ class World:
 
     def tail(self) -> str:
         return "\n".join(process.tail(30) for process in self.ours.values())
+
+
+class Nodes(World):
+    """Two gateways with Redis between them and one SQLite database; each has its embedded queue."""
+
+    names = ("redis", "gateway", "other")
+
+    def __init__(self, reactor: Any, folder: Path, settings: Mapping[str, Any], redis: RedisServer) -> None:
+        self.redis = redis
+        shared = {"redis.url": redis.url(), "business.database": f"sqlite:///{folder}/business.db", **settings}
+        super().__init__(reactor, folder, {**shared, "node.id": 1, "grpc.port": free_port()})
+        second = {**shared, "node.id": 2, "grpc.port": free_port(), "data_dir": folder / "var-2"}
+        self.other = GatewayProcess(reactor, folder, second, name="other")
+
+    @property
+    def ours(self) -> Mapping[str, ServerProcess]:
+        return {"gateway": self.gateway, "other": self.other}
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [self.gateway.port, self.other.port]
+
+    async def start(self) -> None:
+        await super().start()
+        await deferLater(self.reactor, ACQUAINTED)
+
+    async def kill9(self, name: str) -> None:
+        if name == "redis":
+            await deferToThread(self.redis.kill9)
+        else:
+            await super().kill9(name)
+
+    async def revive(self, name: str) -> None:
+        if name == "redis":
+            await deferToThread(self.redis.start)
+        else:
+            await super().revive(name)
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///file:{self.folder}/business.db?mode=ro&uri=true"
 
 
 class Whole(World):
