@@ -16,7 +16,7 @@ from imconnect.core.resend import Resend
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
-from imconnect.model import End, Receipt, Withdrawal
+from imconnect.model import End, Receipt
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_receipt
 
@@ -83,10 +83,11 @@ class Act:
             self._answer(outcome, refused=bool(outcome.events or outcome.reserve))
         self._hub.flush()
 
-    def withdrawn(self, withdrawal: Withdrawal) -> None:
-        """Business has applied a withdrawal, perhaps of a message that this node did not know when it took it in."""
-        self._resend.end(withdrawal.msg_id)
-        self._has(withdrawal.receiver, withdrawal.msg_id)
+    def ended_in_store(self, end: End) -> None:
+        """Business has applied an ACK or a withdrawal: another node's, or of a message that was not known here then."""
+        self._recent.end_elsewhere(end)
+        self._resend.end(end.msg_id)
+        self._has(end.receiver, end.msg_id)
 
     def _answer(self, outcome: Outcome, refused: bool = False) -> None:
         session = outcome.session

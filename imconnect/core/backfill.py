@@ -118,6 +118,8 @@ class Backfill:
 
     async def _until_nothing_is_owed(self, session: Session) -> None:
         while session.stage is Stage.BEHIND:
+            # What was pushed does not wait for the next page: it may end meanwhile.
+            self._hub.flush()
             session.reread = False
             unknown = await self._unknown(session)
             if not await self._pages(session) or session.reread:
@@ -204,6 +206,7 @@ class Backfill:
 
     async def _watch(self) -> None:
         oldest: int | None = None
+        full: dict[Session, None] = {}
         try:
             users = self._hub.signed_in()
             before = self._now_ms() - int(self._settings.watch_interval * 1000)
@@ -214,7 +217,9 @@ class Backfill:
                     if self._recent.ended(msg_id) or not self._hub.of(user):
                         continue
                     oldest = created if oldest is None else min(oldest, created)
-                    self._look_at(user, msg_id)
+                    full.update(dict.fromkeys(self._look_at(user, msg_id)))
+            for session in full:
+                await self._count_open(session)
             self.oldest_owed = oldest
             self.store_answers = True
         except Unavailable as error:
@@ -222,10 +227,30 @@ class Backfill:
         finally:
             self._watching = False
 
-    def _look_at(self, user: int, msg_id: int) -> None:
-        for session in tuple(self._hub.of(user)):
-            if session.stage is Stage.LIVE and not session.had(msg_id):
+    def _look_at(self, user: int, msg_id: int) -> list[Session]:
+        """Whoever has not had this message is backfilled; -> those who are too full for it."""
+        missing = [session for session in self._hub.of(user) if not session.had(msg_id)]
+        for session in missing:
+            if session.stage is Stage.LIVE:
                 self.again(session)
+        return [session for session in missing if session.stage is Stage.FULL]
+
+    async def _count_open(self, session: Session) -> None:
+        """What a full session was shown may have been acknowledged through another node: that is not open any more."""
+        shown, limit = sorted(session.open), self._settings.unacknowledged
+        # Asked before the pages: what the store learns in between is not mistaken for what has ended.
+        known = await within(self._store.known(shown), self._settings.backfill_timeout, self._clock)
+        while shown and len(session.open) > limit // 2:
+            asked = self._store.owed(session.user, shown[0] - 1, limit)
+            page = await within(asked, self._settings.backfill_timeout, self._clock)
+            owed = {message.msg_id for message, _ in page}
+            decided = max(owed) if len(page) == limit else shown[-1]
+            for msg_id in known - owed:
+                if shown[0] <= msg_id <= decided:
+                    session.acknowledge(msg_id)
+            shown = [msg_id for msg_id in shown if msg_id > decided]
+        if session.stage is Stage.FULL and len(session.open) <= limit // 2:
+            self.again(session)
 
     def _store_is_away(self, error: Unavailable) -> None:
         if self.store_answers:

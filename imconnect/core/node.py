@@ -22,14 +22,14 @@ from imconnect.core.others import REPLACED, Between, Others
 from imconnect.core.outcome import Outcome
 from imconnect.core.pipeline import Pipeline
 from imconnect.core.ports import Entry, Link, Outbox, PendingStore, Producer
-from imconnect.core.recent import Recent, Row
+from imconnect.core.recent import Recent, Row, State
 from imconnect.core.relay import Relay
 from imconnect.core.resend import STEP, Resend
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.errors import Unavailable
 from imconnect.events.values import Offlined, Sent
-from imconnect.model import MAX_ID, Applied, Identity, Message, Status
+from imconnect.model import MAX_ID, Applied, End, Identity, Message, Status
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_receipt, encode_withdrawal
 from imconnect.wire.ids import Snowflake, time_of
@@ -261,13 +261,16 @@ class Node:
         """What business has to tell people (the port Pushback). Every node is told everything: only what is about
         people who are here counts."""
         for receipt in applied.receipts:
+            if receipt.status >= Status.DELIVERED:
+                self._act.ended_in_store(End(*receipt))
             if self.hub.of(receipt.sender):
                 self.hub.tell(receipt.sender, encode_receipt(receipt, self._success))
                 # Else counted when the ACK was taken in, by the node that took it.
                 if receipt.status == Status.STORED or self._settings.profile.receipts_by_gateway:
                     self.metrics.receipts[receipt.status] += 1
         for withdrawal in applied.withdrawals:
-            self._act.withdrawn(withdrawal)
+            msg_id, sender, receiver = withdrawal
+            self._act.ended_in_store(End(msg_id, b"", sender, receiver, State.WITHDRAWN))
             frame = encode_withdrawal(withdrawal, self._success)
             for user in {withdrawal.sender, withdrawal.receiver}:
                 self.hub.tell(user, frame)
@@ -327,9 +330,7 @@ class Node:
         self.delivery.offline_due()
         self.pipeline.probe()
         self.recent.shed()
-        kept = self.recent.oldest_number()
-        relayed = self.relay.position + 1
-        self._outbox.forget(relayed if kept is None else min(kept, relayed))
+        self._outbox.forget(min(self.recent.oldest_number(), self.relay.position + 1))
         self._chores += 1
         if self._chores % RESERVE_EVERY == 0 and self.ids.last_ms > self._reserved:
             # The ids in the log are known from it; this is for the time after they have left it.

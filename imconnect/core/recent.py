@@ -83,6 +83,8 @@ class Recent:
         self._by_client: dict[tuple[int, bytes], Row] = {}
         #: receiver -> msgId -> rows that he may still be owed and that the store may not know.
         self._owed: dict[int, dict[int, Row]] = {}
+        #: The last event that is settled here.
+        self._settled = 0
         #: Durable rows in the order of the log.
         self._order: deque[Row] = deque()
         #: Rows with content, oldest first: what `shed` looks at.
@@ -163,6 +165,7 @@ class Recent:
 
     def settle(self, number: int, event: Event) -> bool:
         """An event is durable; -> whether it changed anything (a repeat does not)."""
+        self._settled = number
         if isinstance(event, Sent):
             self._open(number, event.message)
             return True
@@ -199,9 +202,9 @@ class Recent:
             self._order.popleft()
             self._drop(row)
 
-    def oldest_number(self) -> int | None:
-        """The log must keep everything from this number on."""
-        return self._order[0].number if self._order else None
+    def oldest_number(self) -> int:
+        """The log must keep everything from this number on: also what is durable already and not settled here yet."""
+        return self._order[0].number if self._order else self._settled + 1
 
     def window_seconds(self) -> float:
         """How far back repeats are really found."""
