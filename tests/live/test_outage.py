@@ -75,16 +75,20 @@ class OutageTestCase(ImbusinessTestCase):
         await until(self.reactor, empty, "the broker has everything", 60)
 
     async def sent_in_order(self, results: Sequence[SendResult]) -> None:
-        """In the topic these messages of one chat are in one queue, each once, in the order of their sending."""
+        """In the topic these messages of one chat are in one queue, in the order of their sending. A request whose answer
+        was late is there twice; the first copies count, for business takes those."""
         admin = Admin(self.client)
         ids = [str(result.msg_id) for result in results]
 
         async def found() -> bool:
             queues = [await admin.read_all(queue) for queue in self.queues]
-            keys = [[one.keys for one in queue if one.tags == "C2C_SEND" and one.keys in ids] for queue in queues]
+            keys = [
+                list(dict.fromkeys(one.keys for one in queue if one.tags == "C2C_SEND" and one.keys in ids))
+                for queue in queues
+            ]
             return sorted(map(len, keys)) == [0] * (len(keys) - 1) + [len(ids)] and ids in keys
 
-        await until(self.reactor, found, "the topic has them once and in order", 20)
+        await until(self.reactor, found, "the topic has them in order", 20)
 
 
 class OutageTests(OutageTestCase):
