@@ -1,0 +1,220 @@
+"""Sees everything that anybody is told and holds it to the promises (interface.md section 3, architecture.md section 5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from imconnect.core.settings import Settings
+from imconnect.events.values import Acknowledged
+from imconnect.model import Applied, Status
+from imconnect.wire import client_codec as wire
+from imconnect.wire.client_codec import Pushed, ReceiptReply, SendReply, WithdrawNotice, WithdrawReply
+from tests.simulation.model import Model
+from tests.simulation.people import Link, Sending
+from tests.simulation.record import WITHDRAWN, Record
+
+#: The node that made an id.
+NODE_BITS = 0x3FF << 12
+CONFLICT, TRY_LATER = 409, 503
+#: More messages than are ever open at once in these worlds.
+ROOM = 1000
+
+
+class Judge:
+    """Told by every link what is written to it, in the moment in which it is written."""
+
+    def __init__(self, record: Record, model: Model, now: Callable[[], float], settings: Settings) -> None:
+        self.record = record
+        self.model = model
+        self.links: list[Link] = []
+        #: Whether order is promised at all in this schedule.
+        self.in_order = True
+        self._now = now
+        self._shortest = min(settings.delays)
+        self._most_pushes = 1 + len(settings.delays)
+        #: Whether a node has room to remember every push until it is acknowledged or given up.
+        self._remembered = settings.unacknowledged_total > ROOM
+        #: (node, msgId) -> when it was pushed there last, on any connection; and when before that.
+        self._pushed_at: dict[tuple[int, int], tuple[float, float]] = {}
+        #: What business has told a node: it must not be shown there any more.
+        self._told_ended: set[tuple[int, int]] = set()
+        #: The node that business is telling something right now.
+        self._telling = 0
+        self._answers: Counter[tuple[Sending, bool]] = Counter()
+
+    def broken(self, what: str) -> None:
+        self.record.broken.append(what)
+
+    def saw(self, link: Link, response: wire.Response) -> None:
+        if isinstance(response, Pushed):
+            self._push(link, response)
+        elif isinstance(response, SendReply):
+            self._answer(link, response)
+        elif isinstance(response, ReceiptReply):
+            self._receipt(link, response)
+        elif isinstance(response, WithdrawReply):
+            self._withdrawal(link, response)
+        elif isinstance(response, WithdrawNotice):
+            self._notice(link, response)
+        else:
+            self.broken(f"{link.user} was told {response}")
+
+    # -- messages
+
+    def _push(self, link: Link, push: Pushed) -> None:
+        msg_id, here = push.msg_id, self.record.of(link.server.number)
+        message = self.record.messages.get(msg_id)
+        if message is None:
+            self.broken(f"{push.content!r} was shown before it was durable")
+        elif (push.sender, push.receiver, push.client_msg_id, push.content, push.format) != (
+            message.sender, link.user, message.client_msg_id, message.content, message.format,
+        ):  # fmt: skip
+            self.broken(f"{message} was shown to {link.user} as {push}")
+        if self._remembered and link.server.node.resend.get(msg_id) is None:
+            self.broken(f"{push.content!r} was shown and nobody remembers that it must be shown again")
+        if msg_id in here.known_ends:
+            end = "withdrawal" if msg_id in here.withdrawn else "receipt"
+            self.broken(f"{push.content!r} was shown after its {end}")
+        if (link.server.number, msg_id) in self._told_ended:
+            self.broken(f"{push.content!r} was shown after business had told its end")
+        self._again_or_in_order(link, push)
+
+    def _again_or_in_order(self, link: Link, push: Pushed) -> None:
+        msg_id, now = push.msg_id, self._now()
+        at = link.server.number, msg_id
+        before, last = self._pushed_at.get(at, (0.0, 0.0))
+        if last < now:
+            before, last = last, now
+        self._pushed_at[at] = before, last
+        source = push.sender, msg_id & NODE_BITS
+        if msg_id in link.shown:
+            since = now - max(before, link.shown[msg_id])
+            if since < self._shortest:
+                self.broken(f"{push.content!r} was shown again after {since:.2f} s")
+            link.times[msg_id] += 1
+            if link.times[msg_id] > self._most_pushes:
+                self.broken(f"{push.content!r} was shown {link.times[msg_id]} times on one connection")
+        else:
+            fact = self.model.facts.get(msg_id)
+            # Acknowledged through another node: this one's retry clock may not know yet.
+            owed = fact is None or fact.owed
+            if self.in_order and link.in_order and owed and msg_id < link.newest.get(source, 0):
+                self.broken(f"{push.content!r} was shown after a later message of its sender")
+            for other in self.links:
+                if other.server is link.server and msg_id in other.times:
+                    # A new connection: the retry clock counts from the start again, for everybody.
+                    other.times[msg_id] = 0
+            link.times[msg_id] = 1
+        link.shown[msg_id] = now
+        link.newest[source] = max(msg_id, link.newest.get(source, 0))
+
+    # -- answers
+
+    def _answer(self, link: Link, reply: SendReply) -> None:
+        if not link.asked or link.asked[0].client_msg_id != reply.client_msg_id:
+            self.broken(f"{link.user} was answered out of order")
+            return
+        asked = link.asked.popleft()
+        good = reply.status == Status.STORED
+        self._answers[asked, good] += 1
+        here = self.record.of(link.server.number)
+        durable = here.sends.get((asked.sender, asked.client_msg_id))
+        if good:
+            if durable is None or durable.msg_id != reply.msg_id:
+                self.broken(f"{asked.text!r} was acknowledged and is not durable")
+            elif (durable.content, durable.receiver) != (asked.text, asked.receiver):
+                self.broken(f"{asked.text!r} was acknowledged and {durable.content!r} is durable")
+            asked.msg_id = reply.msg_id
+        elif reply.code == CONFLICT:
+            others = [one for one in link.person.sent if one.client_msg_id == asked.client_msg_id and one is not asked]
+            if not others or (durable is not None and durable.content == asked.text):
+                self.broken(f"{asked.text!r} was called another message")
+        elif reply.code != TRY_LATER:
+            self.broken(f"{asked.text!r} was refused with {reply.code}")
+        elif durable is not None and durable.content == asked.text and asked.msg_id:
+            self.broken(f"the repeat of {asked.text!r} was refused after it had been acknowledged")
+
+    def _withdrawal(self, link: Link, reply: WithdrawReply) -> None:
+        msg_id, here, fact = reply.msg_id, self.record.of(link.server.number), self.model.facts.get(reply.msg_id)
+        durable = msg_id in here.withdrawn or (msg_id, link.user, 0) in here.claimed or (fact and fact.withdrawn)
+        if reply.success and not durable:
+            self.broken(f"the withdrawal of {reply.msg_id} was acknowledged and is not durable")
+
+    # -- receipts and notices
+
+    def receipts_due(self, node: int, events: Sequence[Acknowledged]) -> Callable[[], None]:
+        """These ACKs are news to this node: it owes the senders who are here a receipt each, in this very turn."""
+        due = [
+            (link, event)
+            for event in events
+            for link in self.links
+            if link.user == event.sender and link.server.number == node and link.closed is None
+        ]
+
+        def check() -> None:
+            for link, event in due:
+                if link.closed is None and (event.msg_id, event.status, False) not in link.receipts:
+                    self.broken(f"{link.user} was not told that {event.msg_id} has status {event.status}")
+
+        return check
+
+    def _receipt(self, link: Link, receipt: ReceiptReply) -> None:
+        msg_id, status = receipt.msg_id, receipt.status
+        message, fact = self.record.messages.get(msg_id), self.model.facts.get(msg_id)
+        by_business = self._telling == link.server.number
+        if (msg_id, status, by_business) in link.receipts:
+            self.broken(f"the receipt {status} of {msg_id} was told twice")
+        link.receipts.add((msg_id, status, by_business))
+        if message is None or (link.user, receipt.sender, receipt.receiver) != (
+            message.sender,
+            message.sender,
+            message.receiver,
+        ):
+            self.broken(f"{link.user} was told about {msg_id}: {receipt}")
+        elif by_business:
+            if fact is None or fact.status < status:
+                self.broken(f"business told the receipt {status} of {message.content!r} before it had it")
+        elif self.record.of(link.server.number).acked.get(msg_id, 0) < status:
+            self.broken(f"the receipt {status} of {message.content!r} was told before it was durable")
+
+    def _notice(self, link: Link, notice: WithdrawNotice) -> None:
+        link.notices.add(notice.msg_id)
+        fact = self.model.facts.get(notice.msg_id)
+        if fact is None or not fact.withdrawn:
+            self.broken(f"{link.user} was told that {notice.msg_id} is withdrawn, and business does not say so")
+
+    def tell(self, node: int, applied: Applied, tell: Callable[[Applied], None]) -> None:
+        """Business tells a node: both sides of a withdrawal who are here hear of it at once."""
+        ended = {receipt.msg_id: receipt.status for receipt in applied.receipts if receipt.status >= Status.DELIVERED}
+        ended.update((withdrawal.msg_id, WITHDRAWN) for withdrawal in applied.withdrawals)
+        self.record.of(node).heard(ended)
+        self._told_ended.update((node, msg_id) for msg_id in ended)
+        self._telling = node
+        tell(applied)
+        self._telling = 0
+        for withdrawal in applied.withdrawals:
+            for link in self.links:
+                here = link.server.number == node and link.closed is None
+                if (
+                    here
+                    and link.user in (withdrawal.sender, withdrawal.receiver)
+                    and withdrawal.msg_id not in link.notices
+                ):
+                    self.broken(f"{link.user} was not told that {withdrawal.msg_id} is withdrawn")
+
+    # -- the end
+
+    def check_store(self, sent: Sequence[Sending], stored: Counter[tuple[int, bytes]]) -> None:
+        """Accepted once is stored once, refused each time is not stored."""
+        for sending in sent:
+            count = stored[sending.sender, sending.client_msg_id]
+            if sending.msg_id and (count != 1 or sending.msg_id not in self.model.facts):
+                self.broken(f"{sending.text!r} was accepted and is in the store {count} times")
+            refused = self._answers[sending, False]
+            if refused == sending.times and not self._has_been_accepted(sending, sent) and count:
+                self.broken(f"{sending.text!r} was refused each time and is in the store")
+
+    def _has_been_accepted(self, sending: Sending, sent: Sequence[Sending]) -> bool:
+        """This clientMsgId, with another content."""
+        return any(one is not sending and one.client_msg_id == sending.client_msg_id for one in sent)
