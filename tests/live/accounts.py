@@ -93,7 +93,7 @@ def _doubled(books: Books) -> Iterator[str]:
 
 def _shown_twice(books: Books) -> Iterator[str]:
     """As interface.md section 3 says: on one connection before a retry is due, or after the sender had the receipt."""
-    delays = books.terms.delays
+    delays, earliest = books.terms.delays, books.record.earliest
     for msg_id, pushes in books.pushes.items():
         told = min((came.at for came, _ in books.receipts.get(msg_id, ())), default=float("inf"))
         last, here = -float("inf"), Counter[int]()
@@ -102,9 +102,9 @@ def _shown_twice(books: Books) -> Iterator[str]:
             here[came.connection] += 1
             if again > len(delays):
                 yield f"{msg_id} came {again + 1} times on connection {came.connection}, {len(delays)} retries are set"
-            elif again and came.at - last < delays[again - 1] - EARLY:
+            elif again and came.at - earliest(last) < delays[again - 1] - EARLY:
                 yield f"{msg_id} came again on connection {came.connection} after {came.at - last:.3f} s"
-            if came.at > told + INSTANT:
+            if earliest(came.at) > told + INSTANT:
                 yield f"{msg_id} came to {came.user} {came.at - told:.3f} s after its sender had the receipt"
             last = came.at
 
@@ -112,7 +112,7 @@ def _shown_twice(books: Books) -> Iterator[str]:
 def _shown_after_withdrawal(books: Books) -> Iterator[str]:
     for msg_id, at in books.withdrawn.items():
         for came, _ in books.pushes.get(msg_id, ()):
-            if came.at > at + INSTANT:
+            if books.record.earliest(came.at) > at + INSTANT:
                 yield f"{msg_id} came to {came.user} {came.at - at:.3f} s after its withdrawal was accepted"
 
 

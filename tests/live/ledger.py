@@ -27,7 +27,7 @@ from tests.live.accounts import Violation, table
 from tests.live.chatter import Chatter
 from tests.live.record import Record
 from tests.live.schedule import Blow, schedule
-from tests.live.settle import settle
+from tests.live.settle import note_turns, settle
 from tests.live.world import Whole, World
 from tests.servers.mariadb import MariaDb
 from tests.servers.rocketmq_broker import CannotRun, DevBroker
@@ -40,6 +40,8 @@ WHOLE_SETTINGS = {**SETTINGS, "rocketmq.producer.send_timeout": 3}
 PEOPLE = 6
 #: Mean seconds between two things that somebody does.
 PAUSE = 0.25
+#: Seconds that a process runs at least between two blows.
+REST = 1.0
 #: Seconds in which everything must be in order after the last process is back.
 HEALED_WITHIN = 60.0
 _TEXTS = ("hello", "你好，世界", "a longer text " * 20, "emoji 🎉", "-")
@@ -119,6 +121,7 @@ async def run(world: World, seed: int, seconds: float, blows: Sequence[Blow], re
         Talker(world.reactor, [world.gateway.port], user, record, [u for u in users if u != user], seed) for user in users
     ]
     await world.start()
+    turning = note_turns(world.reactor, record)
     try:
         for talker in talkers:
             talker.begin()
@@ -137,12 +140,13 @@ async def run(world: World, seed: int, seconds: float, blows: Sequence[Blow], re
         for talker in talkers:
             talker.stop_talking()
             await talker.leave()
+        turning.stop()
 
 
 async def _hurt(world: World, begun: float, blows: Sequence[Blow]) -> None:
-    """One process, blow by blow; one that is late because a start took long does not hit the next start."""
+    """One process, blow by blow; where a start took long, it runs for a moment all the same before the next one."""
     for blow in blows:
-        await deferLater(world.reactor, max(0.0, begun + blow.at - world.reactor.seconds()))
+        await deferLater(world.reactor, max(REST, begun + blow.at - world.reactor.seconds()))
         if blow.kind == "pause":
             world.pause(blow.process)
             await deferLater(world.reactor, blow.seconds)

@@ -19,7 +19,7 @@ from tests.live.books import Terms
 from tests.live.processes import TookTooLong
 from tests.live.record import Record
 from tests.live.script import Script
-from tests.live.settle import settle
+from tests.live.settle import note_turns, settle
 from tests.live.world import World
 
 #: `retry.delays` and `retry.give_up` of every cell, seconds.
@@ -148,6 +148,7 @@ class Outcome(NamedTuple):
 async def play(cell: Cell, world: World) -> Outcome:
     """Start, chat, kill, start again, settle, compare. Raises where the point is not reached or nobody comes back."""
     record = Record()
+    turning = note_turns(world.reactor, record)
     script = Script(world.reactor, world.ports, record, int(time.time() * 1000))
     try:
         if cell.during != "start":
@@ -168,6 +169,7 @@ async def play(cell: Cell, world: World) -> Outcome:
     finally:
         for person in script.people:
             await person.leave()
+        turning.stop()
 
 
 async def _while_they_talk(cell: Cell, world: World) -> None:

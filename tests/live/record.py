@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
@@ -63,12 +64,27 @@ class Link(NamedTuple):
 
 
 class Record:
-    """Of one run. Times are seconds of one clock."""
+    """Of one run. Times are seconds of one clock: of reading, which on a busy machine is later than that of coming."""
 
     def __init__(self) -> None:
         self.went: list[Went] = []
         self.came: list[Came] = []
         self._links: dict[int, Link] = {}
+        #: When the reactor that reads turned, in order.
+        self.turns: list[float] = []
+
+    def snapshot(self) -> Record:
+        """As it is now, for another thread."""
+        copy = Record()
+        copy.went, copy.came, copy.turns = list(self.went), list(self.came), list(self.turns)
+        copy._links = dict(self._links)
+        return copy
+
+    def earliest(self, at: float) -> float:
+        """When something that was read at this time may have come: since the last turn, or as read where none was
+        written down."""
+        index = bisect_left(self.turns, at)
+        return self.turns[index - 1] if index else at
 
     def opened(self, at: float, user: int) -> int:
         """-> the number of a new connection."""

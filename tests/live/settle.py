@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThread
 
 from tests.live.accounts import Violation, audit
 from tests.live.books import Terms
@@ -20,6 +21,18 @@ LOOK = 0.3
 QUIET = 0.5
 #: What only the last login can tell: notices of withdrawals.
 _LATER = "receipt missing"
+
+
+#: Seconds between two notes that the reactor turns.
+TURN = 0.02
+
+
+def note_turns(reactor: Any, record: Record) -> LoopingCall:
+    """From now on the record knows when this process was too busy to read; stop it at the end."""
+    turning = LoopingCall(lambda: record.turns.append(reactor.seconds()))
+    turning.clock = reactor
+    turning.start(TURN)
+    return turning
 
 
 async def settle(
@@ -37,7 +50,9 @@ async def settle(
 
     async def accounts(whole: bool = False) -> list[Violation]:
         terms = Terms(delays, world.store_away, len(world.ports), early)
-        return audit(record, await world.rows(), terms, await world.topic() if whole else None)
+        topic = await world.topic() if whole else None
+        # On a thread: meanwhile people are heard, and the times of what they see are right.
+        return await deferToThread(audit, record.snapshot(), await world.rows(), terms, topic)
 
     deadline = reactor.seconds() + within
     while any(each.kind != _LATER for each in await accounts()) and reactor.seconds() < deadline:

@@ -211,6 +211,14 @@ class AccountsTests(TestCase):
         self.story.push(1, at=10.2)
         self.assertFinds("shown twice")
 
+    def test_read_late(self) -> None:
+        """What a busy process read late may have come before the receipt."""
+        self.story.record.turns = [1.3, 10.15, 10.3]
+        self.story.push(1, at=10.2)
+        self.assertFinds("shown twice")
+        self.story.record.turns = [1.3, 10.3]
+        self.assertFinds()
+
     def test_on_a_new_connection(self) -> None:
         """Without a receipt that is as it should be."""
         self.story.forget(ReceiptReply, msg_id=1)
