@@ -1,4 +1,4 @@
-# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | librocketmq | clean | ledger SEED=1 MINUTES=1 | crash-matrix
+# make run | chat USER=1001 TO=1002 | test | lint | proto | docs | librocketmq | clean | ledger SEED=1 MINUTES=1 | crash-matrix | cluster
 
 PYTHON = python3
 URL = ws://127.0.0.1:10001/websocket
@@ -14,7 +14,7 @@ CHAT = $(if $(ARGS),URL=ws://HOST:PORT/websocket )
 WHO = $(if $(findstring command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb test-rocketmq-5.5 test-away ledger crash-matrix
+.PHONY: help run chat test lint proto docs librocketmq clean rocketmq mariadb redis cluster test-cluster test-rocketmq-5.5 test-away ledger crash-matrix
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -76,6 +76,17 @@ rocketmq: .venv/.test
 
 mariadb: .venv/.test
 	@exec .venv/bin/python -m tests.servers.mariadb --dir .cache/mariadb $(ARGS)
+
+redis: .venv/.test
+	@exec .venv/bin/python -m tests.servers.redis --dir .cache/redis $(ARGS)
+
+# RocketMQ, Redis, MariaDB, imbusiness and three gateways on this machine; data and logs in .cache/cluster.
+cluster: .venv/.test
+	@exec .venv/bin/python -m tests.servers.cluster $(ARGS)
+
+# It starts, two people talk through it, and it stops: too slow (a JVM, a new database) to be a part of `make test`.
+test-cluster: .venv/.test
+	@.venv/bin/python .ci/trial tests.live.smoke_cluster
 
 test-rocketmq-5.5: .venv/.test
 	@IMCONNECT_ROCKETMQ_VERSION=5.5.0 .venv/bin/python .ci/trial tests.live.test_rocketmq_real
