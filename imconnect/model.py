@@ -137,11 +137,12 @@ class Kick(NamedTuple):
 
 
 class Parcel(NamedTuple):
-    """What one node has for another. Taken in this order: kicks, ends, messages."""
+    """What one node has for another. Taken in this order: kicks, ends, what business applied, messages."""
 
     messages: tuple[Handed, ...] = ()
     ends: tuple[End, ...] = ()
     kicks: tuple[Kick, ...] = ()
+    applied: Applied = Applied()
 
 
 class Entered(NamedTuple):

@@ -94,7 +94,7 @@ class RedisPresence:
         self._calls.run(self._store.leave, (user,)).addCallbacks(left, self._not_left)
 
     def routes(self, users: Collection[int]) -> Deferred[Mapping[int, frozenset[int]]]:
-        return self._calls.run(self._store.routes, tuple(users))
+        return Deferred.fromCoroutine(self._routes(tuple(users)))
 
     def watch(self, changed: Callable[[int], None], lost: Callable[[], None]) -> None:
         self._changed, self._lost = changed, lost
@@ -120,6 +120,13 @@ class RedisPresence:
         """Where the gRPC port of a node is; None where it does not live."""
         card = self._alive.get(node)
         return card.address if card else None
+
+    async def _routes(self, users: Collection[int]) -> Mapping[int, frozenset[int]]:
+        found = await self._calls.run(self._store.routes, users)
+        if not self._alive.keys() >= frozenset[int]().union(*found.values()):
+            # A node that came since the last renewal: without its address nobody could reach its people.
+            self._alive, _ = await self._calls.run(self._store.lives)
+        return found
 
     async def _close(self) -> None:
         self._feed.stop()

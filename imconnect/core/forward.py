@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -17,7 +18,7 @@ from imconnect.core.background import Background, sleep, within
 from imconnect.core.ports import Peer
 from imconnect.core.routes import Routes
 from imconnect.errors import Unavailable
-from imconnect.model import End, Handed, Kick, Message, Parcel
+from imconnect.model import Applied, End, Handed, Kick, Message, Parcel, Receipt, Withdrawal
 
 _log = Logger()
 
@@ -48,7 +49,13 @@ class Flight:
         self.afresh = False
 
 
-Item = Flight | End | Kick
+class Hint(NamedTuple):
+    """This user may have something new to fetch from the database."""
+
+    user: int
+
+
+Item = Flight | End | Kick | Receipt | Withdrawal | Hint
 
 
 class Lane:
@@ -116,6 +123,16 @@ class Forward:
         """A message has ended: nobody pushes it any more, and its sender is told where he is."""
         for user in {end.receiver, end.sender}:
             self._best_effort(user, end)
+
+    def tell(self, applied: Applied) -> None:
+        """What business in this process has to tell people on other nodes."""
+        for receipt in applied.receipts:
+            self._best_effort(receipt.sender, receipt)
+        for withdrawal in applied.withdrawals:
+            for user in {withdrawal.sender, withdrawal.receiver}:
+                self._best_effort(user, withdrawal)
+        for user in applied.hints:
+            self._best_effort(user, Hint(user))
 
     def kick(self, kick: Kick, nodes: frozenset[int]) -> None:
         """Older sessions of this device end, on these nodes."""
@@ -251,8 +268,14 @@ class Forward:
 
 
 def _parcel(items: Sequence[Item]) -> Parcel:
+    applied = Applied(
+        receipts=tuple(item for item in items if isinstance(item, Receipt)),
+        withdrawals=tuple(item for item in items if isinstance(item, Withdrawal)),
+        hints=tuple(item.user for item in items if isinstance(item, Hint)),
+    )
     return Parcel(
         messages=tuple(Handed(item.message, item.late) for item in items if isinstance(item, Flight)),
         ends=tuple(item for item in items if isinstance(item, End)),
         kicks=tuple(item for item in items if isinstance(item, Kick)),
+        applied=applied,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -171,6 +172,7 @@ class Node:
             pipeline=self.pipeline,
             background=self.background,
             end=self.end,
+            tell=self.tell,
         )
 
     async def recover(self) -> None:
@@ -216,6 +218,17 @@ class Node:
         self.background.every(STEP, self.delivery.retry, "retry")
         self.background.every(self._settings.watch_interval, self.backfill.watch, "watch")
         self.background.every(CHORES, self._do_chores, "chores")
+
+    def adapt(self, *, commands_per_second: float, burst: int, outbox_max_events: int, drain_rate: float) -> None:
+        """Other limits from now on: the ones that are looked up each time they are needed."""
+        self._settings = attrs.evolve(
+            self._settings,
+            commands_per_second=commands_per_second,
+            burst=burst,
+            outbox_max_events=outbox_max_events,
+            drain_rate=drain_rate,
+        )
+        self._dispatch.settings = self._settings
 
     async def drain(self) -> None:
         """Ask everybody to leave, then finish what was taken in. What the queue has not taken stays in the log."""
@@ -283,6 +296,12 @@ class Node:
     def refusing(self) -> str:
         """Why sends are refused, at the door or because their commit fails; empty where they are taken."""
         return self._door() if self.pipeline.healthy else "the outbox takes no writes, sends are refused"
+
+    def tell_everywhere(self, applied: Applied) -> None:
+        """The same where business is in this process, which alone knows of it: people on other nodes are told too."""
+        self.tell(applied)
+        if self.others is not None:
+            self.others.forward.tell(applied)
 
     def room_for_sends(self) -> bool:
         """Whether another send may be committed."""

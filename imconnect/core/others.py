@@ -21,7 +21,7 @@ from imconnect.core.ports import Peer, Presence, SentIndex
 from imconnect.core.routes import DEADLINE, Routes
 from imconnect.core.session import Session, Stage
 from imconnect.errors import Unavailable
-from imconnect.model import Kick, Parcel
+from imconnect.model import Applied, Kick, Parcel
 
 REPLACED = 4001
 
@@ -51,6 +51,7 @@ class Others:
         pipeline: Pipeline,
         background: Background,
         end: Callable[[Session, int, str], None],
+        tell: Callable[[Applied], None],
     ) -> None:
         self._clock = clock
         self._presence = between.presence
@@ -60,6 +61,7 @@ class Others:
         self._act = act
         self._background = background
         self._end = end
+        self._tell = tell
         self.claims = claims
         self.routes = Routes(clock, between.presence)
         self.forward = Forward(
@@ -93,6 +95,7 @@ class Others:
                     self._kick(session)
         for end in parcel.ends:
             self._act.ended_elsewhere(end)
+        self._tell(parcel.applied)
         taken = []
         for handed in parcel.messages:
             if handed.late:

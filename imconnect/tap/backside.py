@@ -58,7 +58,7 @@ class Telling:
 
     def tell(self, applied: Applied) -> None:
         if self.node is not None:
-            self.node.tell(applied)
+            self.node.tell_everywhere(applied)
 
 
 class Readers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imconnect.model import MAX_ID, End, Handed, Kick, Message, Parcel
+from imconnect.model import MAX_ID, Applied, End, Handed, Kick, Message, Parcel, Receipt, Withdrawal
 from imconnect.wire import peer_pb2
 from imconnect.wire.checks import Unreadable, check_ids, check_version, parse
 
@@ -22,6 +22,11 @@ def encode_parcel(parcel: Parcel, node: int) -> bytes:
         request.ends.add(**end._asdict())
     for kick in parcel.kicks:
         request.kicks.add(**kick._asdict())
+    for withdrawal in parcel.applied.withdrawals:
+        request.withdrawals.add(**withdrawal._asdict())
+    for receipt in parcel.applied.receipts:
+        request.receipts.add(**receipt._asdict())
+    request.hints.extend(parcel.applied.hints)
     return request.SerializeToString()
 
 
@@ -31,8 +36,9 @@ def decode_parcel(data: bytes) -> Parcel:
     check_version(request.version, VERSION, SERVICE)
     return Parcel(
         messages=tuple(_handed(message) for message in request.messages),
-        ends=tuple(_end(end) for end in request.ends),
+        ends=tuple(_end(end, 3, 4, 5) for end in request.ends),
         kicks=tuple(_kick(kick) for kick in request.kicks),
+        applied=_applied(request),
     )
 
 
@@ -57,10 +63,21 @@ def _handed(m: peer_pb2.Message) -> Handed:
     return Handed(message, m.late)
 
 
-def _end(e: peer_pb2.End) -> End:
+def _applied(request: peer_pb2.HandRequest) -> Applied:
+    for withdrawal in request.withdrawals:
+        check_ids(withdrawal.msg_id, withdrawal.sender, withdrawal.receiver)
+    check_ids(*request.hints)
+    return Applied(
+        receipts=tuple(Receipt(*_end(receipt, 1, 3, 4)) for receipt in request.receipts),
+        withdrawals=tuple(Withdrawal(w.msg_id, w.sender, w.receiver) for w in request.withdrawals),
+        hints=tuple(request.hints),
+    )
+
+
+def _end(e: peer_pb2.End, *statuses: int) -> End:
     check_ids(e.msg_id, e.receiver)
     _check_client_id(e.client_msg_id)
-    if e.status not in (3, 4, 5) or e.sender > MAX_ID:
+    if e.status not in statuses or e.sender > MAX_ID:
         raise Unreadable("an end that is none")
     return End(e.msg_id, e.client_msg_id, e.sender, e.receiver, e.status)
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imconnect/wire/peer.proto\x12\x11imconnect.peer.v1\"\xa8\x01\n\x0bHandRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\r\x12,\n\x08messages\x18\x03 \x03(\x0b\x32\x1a.imconnect.peer.v1.Message\x12$\n\x04\x65nds\x18\x04 \x03(\x0b\x32\x16.imconnect.peer.v1.End\x12&\n\x05kicks\x18\x05 \x03(\x0b\x32\x17.imconnect.peer.v1.Kick\"+\n\tHandReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05taken\x18\x02 \x01(\x0c\"\xa0\x01\n\x07Message\x12\x0e\n\x06msg_id\x18\x01 \x01(\x06\x12\x15\n\rclient_msg_id\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\x06\x12\x10\n\x08receiver\x18\x04 \x01(\x06\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\x05\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\x0c\n\x04time\x18\x07 \x01(\x06\x12\x0f\n\x07\x63reated\x18\x08 \x01(\x06\x12\x0c\n\x04late\x18\t \x01(\x08\"^\n\x03\x45nd\x12\x0e\n\x06msg_id\x18\x01 \x01(\x06\x12\x15\n\rclient_msg_id\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\x06\x12\x10\n\x08receiver\x18\x04 \x01(\x06\x12\x0e\n\x06status\x18\x05 \x01(\x05\"2\n\x04Kick\x12\x0c\n\x04user\x18\x01 \x01(\x06\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x06\x32L\n\x04Peer\x12\x44\n\x04Hand\x12\x1e.imconnect.peer.v1.HandRequest\x1a\x1c.imconnect.peer.v1.HandReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19imconnect/wire/peer.proto\x12\x11imconnect.peer.v1\"\x95\x02\n\x0bHandRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\r\x12,\n\x08messages\x18\x03 \x03(\x0b\x32\x1a.imconnect.peer.v1.Message\x12$\n\x04\x65nds\x18\x04 \x03(\x0b\x32\x16.imconnect.peer.v1.End\x12&\n\x05kicks\x18\x05 \x03(\x0b\x32\x17.imconnect.peer.v1.Kick\x12\x32\n\x0bwithdrawals\x18\x06 \x03(\x0b\x32\x1d.imconnect.peer.v1.Withdrawal\x12(\n\x08receipts\x18\x07 \x03(\x0b\x32\x16.imconnect.peer.v1.End\x12\r\n\x05hints\x18\x08 \x03(\x06\">\n\nWithdrawal\x12\x0e\n\x06msg_id\x18\x01 \x01(\x06\x12\x0e\n\x06sender\x18\x02 \x01(\x06\x12\x10\n\x08receiver\x18\x03 \x01(\x06\"+\n\tHandReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05taken\x18\x02 \x01(\x0c\"\xa0\x01\n\x07Message\x12\x0e\n\x06msg_id\x18\x01 \x01(\x06\x12\x15\n\rclient_msg_id\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\x06\x12\x10\n\x08receiver\x18\x04 \x01(\x06\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\x05\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\x0c\n\x04time\x18\x07 \x01(\x06\x12\x0f\n\x07\x63reated\x18\x08 \x01(\x06\x12\x0c\n\x04late\x18\t \x01(\x08\"^\n\x03\x45nd\x12\x0e\n\x06msg_id\x18\x01 \x01(\x06\x12\x15\n\rclient_msg_id\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\x06\x12\x10\n\x08receiver\x18\x04 \x01(\x06\x12\x0e\n\x06status\x18\x05 \x01(\x05\"2\n\x04Kick\x12\x0c\n\x04user\x18\x01 \x01(\x06\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x06\x32L\n\x04Peer\x12\x44\n\x04Hand\x12\x1e.imconnect.peer.v1.HandRequest\x1a\x1c.imconnect.peer.v1.HandReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imconnect.wire.peer_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HANDREQUEST']._serialized_start=49
-  _globals['_HANDREQUEST']._serialized_end=217
-  _globals['_HANDREPLY']._serialized_start=219
-  _globals['_HANDREPLY']._serialized_end=262
-  _globals['_MESSAGE']._serialized_start=265
-  _globals['_MESSAGE']._serialized_end=425
-  _globals['_END']._serialized_start=427
-  _globals['_END']._serialized_end=521
-  _globals['_KICK']._serialized_start=523
-  _globals['_KICK']._serialized_end=573
-  _globals['_PEER']._serialized_start=575
-  _globals['_PEER']._serialized_end=651
+  _globals['_HANDREQUEST']._serialized_end=326
+  _globals['_WITHDRAWAL']._serialized_start=328
+  _globals['_WITHDRAWAL']._serialized_end=390
+  _globals['_HANDREPLY']._serialized_start=392
+  _globals['_HANDREPLY']._serialized_end=435
+  _globals['_MESSAGE']._serialized_start=438
+  _globals['_MESSAGE']._serialized_end=598
+  _globals['_END']._serialized_start=600
+  _globals['_END']._serialized_end=694
+  _globals['_KICK']._serialized_start=696
+  _globals['_KICK']._serialized_end=746
+  _globals['_PEER']._serialized_start=748
+  _globals['_PEER']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

@@ -7,18 +7,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HandRequest(_message.Message):
-    __slots__ = ("version", "node", "messages", "ends", "kicks")
+    __slots__ = ("version", "node", "messages", "ends", "kicks", "withdrawals", "receipts", "hints")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     ENDS_FIELD_NUMBER: _ClassVar[int]
     KICKS_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWALS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     node: int
     messages: _containers.RepeatedCompositeFieldContainer[Message]
     ends: _containers.RepeatedCompositeFieldContainer[End]
     kicks: _containers.RepeatedCompositeFieldContainer[Kick]
-    def __init__(self, version: _Optional[int] = ..., node: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., ends: _Optional[_Iterable[_Union[End, _Mapping]]] = ..., kicks: _Optional[_Iterable[_Union[Kick, _Mapping]]] = ...) -> None: ...
+    withdrawals: _containers.RepeatedCompositeFieldContainer[Withdrawal]
+    receipts: _containers.RepeatedCompositeFieldContainer[End]
+    hints: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, version: _Optional[int] = ..., node: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., ends: _Optional[_Iterable[_Union[End, _Mapping]]] = ..., kicks: _Optional[_Iterable[_Union[Kick, _Mapping]]] = ..., withdrawals: _Optional[_Iterable[_Union[Withdrawal, _Mapping]]] = ..., receipts: _Optional[_Iterable[_Union[End, _Mapping]]] = ..., hints: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Withdrawal(_message.Message):
+    __slots__ = ("msg_id", "sender", "receiver")
+    MSG_ID_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_FIELD_NUMBER: _ClassVar[int]
+    msg_id: int
+    sender: int
+    receiver: int
+    def __init__(self, msg_id: _Optional[int] = ..., sender: _Optional[int] = ..., receiver: _Optional[int] = ...) -> None: ...
 
 class HandReply(_message.Message):
     __slots__ = ("version", "taken")

@@ -20,7 +20,7 @@ from imconnect.backends.peer_grpc import GrpcPeer
 from imconnect.edge.grpc_server import GrpcServer
 from imconnect.edge.peer_service import PeerService
 from imconnect.errors import Unavailable
-from imconnect.model import End, Handed, Kick, Message, Parcel
+from imconnect.model import Applied, End, Handed, Kick, Message, Parcel, Receipt, Withdrawal
 from imconnect.tap.listening import bind
 from imconnect.wire.peer_codec import HAND, SERVICE, decode_parcel, encode_parcel
 from tests.backends.test_pushback_grpc import GrpcTestCase
@@ -34,6 +34,7 @@ PARCEL = Parcel(
     ),
     ends=(End(5, b"c" * 16, 1001, 1002, 3), End(6, b"", 0, 1002, 5)),
     kicks=(Kick(1002, "phone", 12),),
+    applied=Applied((Receipt(8, b"r" * 16, 1001, 1002, 1),), (Withdrawal(9, 1001, 1002),), (1002, TOP)),
 )
 
 

@@ -317,7 +317,7 @@ class Rig:
 
     def tell(self, applied: Applied) -> None:
         """The port Pushback: whatever node lives now."""
-        self.node.tell(applied)
+        self.node.tell_everywhere(applied)
 
     def elsewhere(self, text: str, user: int = BOB, created: int = 0) -> None:
         """Another node of the same database has accepted this message and turned it offline; nobody tells this one."""

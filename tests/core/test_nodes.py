@@ -13,7 +13,7 @@ from imconnect.backends.sent_memory import Index, MemorySentIndex
 from imconnect.core.forward import DEADLINE, DOWN
 from imconnect.core.others import Between
 from imconnect.errors import Unavailable
-from imconnect.model import Parcel, Status
+from imconnect.model import Applied, Parcel, Receipt, Status, Withdrawal
 from tests.core.rig import ALICE, BOB, CAROL, Client, Rig
 from tests.support import TestCase
 
@@ -117,8 +117,18 @@ class TalkTests(NodesTestCase):
         alice.withdraw("a")
         self.settle()
         self.one.advance(400)
-        self.assertEqual(["a"], bob.shown)
+        self.assertEqual((["a"], ["a"]), (bob.shown, bob.notices))
         self.assertEqual([], self.two.log)
+
+    def test_business_of_one_node_tells_people_of_the_other(self) -> None:
+        """A receipt that only business could tell, and a hint, find their way."""
+        alice, bob = self.meet()
+        self.one.node.tell_everywhere(
+            Applied(receipts=(Receipt(7, b"", BOB, ALICE, 3),), withdrawals=(Withdrawal(9, BOB, ALICE),), hints=(BOB,))
+        )
+        self.settle()
+        self.assertEqual([("7", 3)], bob.receipts)
+        self.assertEqual((["9"], ["9"], 1), (alice.notices, bob.notices, self.two.metrics.hints))
 
     def test_several_nodes_of_one_user(self) -> None:
         """Both get it; an ACK on one silences the other, and the sender is told once."""
