@@ -79,16 +79,17 @@ class OutageTestCase(ImbusinessTestCase):
         was late is there twice; the first copies count, for business takes those."""
         admin = Admin(self.client)
         ids = [str(result.msg_id) for result in results]
+        keys: list[list[str]] = []
 
         async def found() -> bool:
             queues = [await admin.read_all(queue) for queue in self.queues]
-            keys = [
+            keys[:] = [
                 list(dict.fromkeys(one.keys for one in queue if one.tags == "C2C_SEND" and one.keys in ids))
                 for queue in queues
             ]
             return sorted(map(len, keys)) == [0] * (len(keys) - 1) + [len(ids)] and ids in keys
 
-        await until(self.reactor, found, "the topic has them in order", 20)
+        await until(self.reactor, found, lambda: f"the topic has {ids} in order, not {keys}", 20)
 
 
 class OutageTests(OutageTestCase):
