@@ -23,8 +23,8 @@ from tests.live.record import Came, Record
 INSTANT = 0.05
 #: A clock of ours and the gateway's wheel; seconds.
 EARLY = 0.3
-#: A backfill that begins this long before the store goes away may not have ended; seconds.
-BACKFILL = 2.0
+#: A backfill that begins this long before the store goes away may not have ended (`limits.backfill_timeout`); seconds.
+BACKFILL = 6.0
 #: A receipt is asked for where the sender stayed online this long after the ACK; seconds.
 STAYED = 3.0
 
