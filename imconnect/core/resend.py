@@ -9,6 +9,8 @@ from imconnect.model import Message
 
 #: Seconds per step of the wheel: a retry is late by at most this, never early.
 STEP = 0.25
+#: Seconds that an ACK's commit may take before the retry is due after all.
+GRACE = 5.0
 
 
 class Waiting:
@@ -61,6 +63,12 @@ class Resend:
         # An entry that already lies in an earlier step is moved on when the wheel comes to it.
         if not entry.in_wheel or entry.in_wheel > entry.due:
             self._put(entry)
+
+    def postpone(self, msg_id: int) -> None:
+        """Its ACK is being committed. If that fails, the retry asks again, so much later."""
+        entry = self._entries.get(msg_id)
+        if entry is not None and entry.due:
+            entry.due += math.ceil(GRACE / STEP)
 
     def end(self, msg_id: int) -> Waiting | None:
         """Acknowledged, withdrawn or given up."""

@@ -54,6 +54,7 @@ def _by_business(context: Context, session: Session, request: Ack) -> Outcome | 
 def _committed(context: Context, event: Acknowledged) -> Outcome | None:
     if not context.room_for_ends():
         return ignore(context, "outbox_full")
+    context.resend.postpone(event.msg_id)
     return Outcome(events=(event,))
 
 

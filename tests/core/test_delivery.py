@@ -277,6 +277,29 @@ class ResendTests(TestCase):
         self.assertEqual(self.pushes_after(400), 0)
         self.assertEqual(self.rig.log, ["sent hello", "ack 3 hello"])
 
+    def test_acknowledged_while_a_retry_is_on_its_way(self) -> None:
+        """An ACK that is being committed when the retry falls due holds it back."""
+        rig = Rig(commit_delay=1.0)
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        alice.send(BOB, "hello")
+        rig.advance(1)
+        rig.advance(4.5)
+        bob.ack("hello")
+        rig.advance(400)
+        self.assertEqual((bob.shown, rig.log), (["hello"], ["sent hello", "ack 3 hello"]))
+
+    def test_acknowledgement_that_could_not_be_committed(self) -> None:
+        """The retry asks again, five seconds late."""
+        self.rig.advance(4)
+        self.rig.outbox.fail_appends = True
+        self.bob.ack("hello")
+        self.assertEqual(self.pushes_after(5.9), 0)
+        self.rig.outbox.fail_appends = False
+        self.assertEqual(self.pushes_after(0.5), 1)
+        self.bob.ack("hello")
+        self.rig.advance(400)
+        self.assertEqual(self.rig.log, ["sent hello", "ack 3 hello"])
+
     def test_what_was_given_up_does_not_come_again_on_the_same_connection(self) -> None:
         """He has had it four times; another connection of his shows it as owed."""
         self.assertEqual(self.pushes_after(400), 3)
