@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -46,6 +46,7 @@ class Chatter:
         self._connecting: Deferred[Any] | None = None
         self._shaking: Any = None
         self._later: IDelayedCall | None = None
+        self._timers: list[IDelayedCall] = []
         self._ports = list(ports)
         self._factory = ClientFactory(
             reactor, f"ws://{HOST}:{ports[0]}/websocket", user, on_open=self._opened, on_frame=self._frame,
@@ -62,6 +63,7 @@ class Chatter:
     async def leave(self, abort: bool = False) -> None:
         """Returns when he is gone."""
         self._wanted = False
+        self.forget()
         if self._later is not None and self._later.active():
             self._later.cancel()
         if self._connecting is not None:
@@ -107,6 +109,18 @@ class Chatter:
         """Of a message that nobody has, as if `sender` had sent it. Not in the record."""
         if self._link is not None:
             self._link.send_raw(wire.encode_ack(bytes(16), msg_id, sender, Status.DELIVERED, self.user))
+
+    def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
+        """Unless he is told to `forget` it, or leaves, before that."""
+        self._timers = [timer for timer in self._timers if timer.active()]
+        self._timers.append(self.reactor.callLater(seconds, call, *args))
+
+    def forget(self) -> None:
+        """What he was going to do later."""
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
 
     def on_push(self, push: wire.Pushed) -> None:
         """For subclasses: he was shown something."""
@@ -203,4 +217,4 @@ class Chatter:
             self.answered[send.key] = (send, reply.msg_id)
 
     def _postpone(self) -> None:
-        self.reactor.callLater(POSTPONED, self._ask_again)
+        self.after(POSTPONED, self._ask_again)

@@ -65,6 +65,7 @@ class Talker(Chatter):
     def stop_talking(self) -> None:
         """From now on he acknowledges everything at once and begins nothing."""
         self._talking = False
+        self.forget()
 
     def on_push(self, push: Pushed) -> None:
         chance = self._random.random()
@@ -76,11 +77,11 @@ class Talker(Chatter):
             self.ack(push.msg_id)
             self.ack(push.msg_id, Status.READ)
         elif chance < 0.95:
-            self.reactor.callLater(self._random.uniform(0.05, 5.0), self.ack, push.msg_id)
+            self.after(self._random.uniform(0.05, 5.0), self.ack, push.msg_id)
 
     def _next(self) -> None:
         if self._talking:
-            self.reactor.callLater(self._random.expovariate(1 / PAUSE), self._turn)
+            self.after(self._random.expovariate(1 / PAUSE), self._turn)
 
     def _turn(self) -> None:
         if not self._talking:
@@ -102,7 +103,10 @@ class Talker(Chatter):
 
     async def _break_off(self) -> None:
         await self.leave(abort=self._random.random() < 0.5)
-        await deferLater(self.reactor, self._random.choice((0.05, 0.5, 3.0)) * self._random.random())
+        if self._talking:
+            self.after(self._random.choice((0.05, 0.5, 3.0)) * self._random.random(), self._come_back)
+
+    def _come_back(self) -> None:
         self.come()
         self._next()
 
