@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -91,6 +92,8 @@ _LABELLED: tuple[tuple[str, str, str, str, tuple[str | int, ...]], ...] = (
 
 #: Gauges that may be registered in `Metrics.gauges`: name without the prefix -> help.
 GAUGES: Mapping[str, str] = {
+    "start_time_seconds": "When this process started, in seconds since 1970.",
+    "ready": "Whether /ready says 200.",
     "connections": "WebSocket connections, half-open ones included.",
     "sessions": "Signed-in connections.",
     "users": "Users with at least one session here.",
@@ -124,6 +127,7 @@ class Labelled(NamedTuple):
 
 #: Families that may be registered in `Metrics.labelled`: name without the prefix -> what it is.
 LABELLED: Mapping[str, Labelled] = {
+    "degraded": Labelled(False, "what", "What /ready calls degraded: 1."),
     "consumer_lag": Labelled(False, "queue", "Events in a queue of ours that are not in the database yet."),
     "pushback_told": Labelled(True, "gateway", "Calls that a gateway took from the business side."),
     "pushback_failed": Labelled(True, "gateway", "Calls that a gateway did not answer in time, or refused."),
@@ -190,6 +194,13 @@ class Metrics:
         #: This process's own, never the library's global one.
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(Collector(self))
+
+    def show_health(self, ready: Callable[[], tuple[bool, Mapping[str, Any]]]) -> None:
+        """What `/ready` says, and since when it could be asked."""
+        started = time.time()
+        self.gauges["start_time_seconds"] = lambda: started
+        self.gauges["ready"] = lambda: ready()[0]
+        self.labelled["degraded"] = lambda: dict.fromkeys(ready()[1].get("degraded", ()), 1)
 
     def observe_commit(self, events: int, seconds: float) -> None:
         """A batch became durable."""

@@ -41,7 +41,8 @@ class BusinessState:
         }
 
     def register(self, metrics: Metrics) -> None:
-        """Everything of the push-back that is asked at scrape time."""
+        """Health, and everything of the push-back that is asked at scrape time."""
+        metrics.show_health(self.ready)
         metrics.labelled.update(
             {
                 "pushback_told": lambda: self._pushback.told,

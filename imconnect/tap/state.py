@@ -85,6 +85,7 @@ class State:
     def register(self, metrics: Metrics) -> None:
         """Everything that is asked at scrape time."""
         node = self._node
+        metrics.show_health(self.ready)
         metrics.gauges.update(
             {
                 "connections": lambda: self._factory.connection_count,

@@ -121,6 +121,21 @@ class MetricsTests(TestCase):
         self.assertNotIn(("imconnect_pushback_failed_total", ("g:9090",)), shown)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_health_is_what_ready_says(self):
+        """One series per word of `degraded`, none while all is well."""
+        metrics = Metrics()
+        said = [(True, {"degraded": ["queue", "redis"]})]
+        metrics.show_health(lambda: said[0])
+        shown = samples(metrics)
+        degraded = {labels for name, labels in shown if name == "imconnect_degraded"}
+        self.assertEqual((shown["imconnect_ready", ()], degraded), (1, {("queue",), ("redis",)}))
+        said[0] = (False, {"reason": "draining"})
+        now = samples(metrics)
+        self.assertEqual(
+            (now["imconnect_ready", ()], [name for name, _ in now if name == "imconnect_degraded"]), (0, [])
+        )
+        self.assertEqual(*(each["imconnect_start_time_seconds", ()] for each in (shown, now)))
+
     def test_a_broken_gauge_hides_only_itself(self):
         """The scrape goes on without it, and the failure is logged."""
         metrics = Metrics()
