@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.threads import deferToThread
 
 from imconnect.backends import outbox_drained, outbox_parked, outbox_schema
 from imconnect.backends.datadir import DataDir
+from imconnect.backends.redis_calls import RedisCalls
+from imconnect.backends.sent_redis import RedisSentIndex
 from imconnect.config import Config
-from imconnect.config.tree import Business, Rocketmq
+from imconnect.config.tree import Business, Redis, Rocketmq
 from imconnect.errors import ConfigError, Damaged, Unavailable
 from imconnect.events.records import pack
 from imconnect.events.values import Acknowledged, Event, Sent
 from imconnect.model import Message
+from imconnect.tap.clock import now_ms
 from imconnect.tap.draining import Drained, drain_outbox
+from tests.live.redis import server
 from tests.support import ReactorTestCase
 
 ANN, BEN = 1001, 1002
@@ -64,6 +69,24 @@ class DrainTests(ReactorTestCase):
         self.assertEqual(error.key, "data_dir")
         self.assertIn("`imconnect outbox drain`", str(error))
         self.assertNotIn("\n", str(error))
+
+    async def test_what_ended_elsewhere(self) -> None:
+        """A message that its receiver acknowledged on another node is not turned offline: Redis knows."""
+        from twisted.internet import reactor
+
+        threads: Any = reactor
+        redis = await deferToThread(server)
+        with redis.client() as client:
+            client.flushall()
+        calls = RedisCalls(threads, redis.url(), "test", 5.0)
+        calls.start()
+        await RedisSentIndex(calls, 60.0, now_ms).settle([], [(BEN, 1)])
+        await calls.stop()
+        self.left(Sent(message(1)), Sent(message(2)))
+        database = f"sqlite:///{self.folder}/business.db"
+        several = attrs.evolve(self.config, redis=Redis(url=redis.url()), business=Business(database=database))
+        self.assertEqual(await self.drained(several), Drained(3, 1, 0))
+        self.assertEqual(self.query("SELECT msg_id, msg_status FROM im_c2c_message ORDER BY msg_id"), [(1, 1), (2, 2)])
 
     async def test_again(self) -> None:
         """A second time there is nothing to do; what was parked and sent again meanwhile is."""
