@@ -87,6 +87,7 @@ class Node:
             background=self.background,
             metrics=metrics,
             moved=self._relayed,
+            gather=settings.relay_gather,
         )
         self.pipeline = Pipeline(clock, outbox, metrics, self._durable, self._failed, settings.commit_timeout)
         self.delivery = Delivery(

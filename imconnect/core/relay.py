@@ -36,9 +36,11 @@ class Relay:
         background: Background,
         metrics: Metrics,
         moved: Callable[[], None] = lambda: None,
+        gather: float = 0.0,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
+        self._gather = gather
         self._outbox = outbox
         self._producer = producer
         self._background = background

@@ -70,6 +70,8 @@ class Settings:
     #: `broker_timeout`, sends are refused.
     ack_after_broker: bool = False
     broker_timeout: float = 10.0
+    #: Events of this time go to the queue together.
+    relay_gather: float = 0.0
     #: Look-ups in the store per second and session, for messages that this node does not know.
     lookups_per_second: int = 10
     #: Messages per page of a backfill.

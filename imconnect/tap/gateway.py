@@ -25,9 +25,13 @@ from imconnect.tap.backside import RECOVERY, make_backside
 from imconnect.tap.clock import now_ms
 from imconnect.tap.gateway_parts import Clients, Folder, Log, Ready, Recovery, Unused
 from imconnect.tap.listening import Listening, bind, passed_by_systemd
+from imconnect.tap.live import gateway_takes
 from imconnect.tap.logged import AFTER_DRAIN, LoggedService, make_service
 from imconnect.tap.options import Options
 from imconnect.tap.state import State
+
+#: Seconds whose events go to the queue together: a request costs the same for one and for many.
+GATHER = 0.01
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
@@ -104,6 +108,7 @@ def add_parts(service: LoggedService, config: Config, reactor: Any) -> None:
     )
     behind.telling.node = node
     factory = Factory(reactor, edge_settings(config), node, OpenAuthenticator(), metrics)
+    gateway_takes(service.live, node, factory.admission)
     listening = Listening(reactor, websocket, factory)
     state = State(node, outbox, factory, behind, now_ms, neighbours.presence if neighbours else None)
     state.register(metrics)
@@ -153,6 +158,8 @@ def core_settings(config: Config) -> Settings:
         commit_timeout=config.outbox.commit_timeout,
         ack_after_broker=config.outbox.ack_after == "broker",
         broker_timeout=config.rocketmq.producer.send_timeout,
+        # With `broker` somebody waits for it.
+        relay_gather=0.0 if config.outbox.ack_after == "broker" else GATHER,
         drain_rate=config.drain.rate,
         drain_deadline=config.drain.deadline,
     )

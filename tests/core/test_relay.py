@@ -96,6 +96,8 @@ def event(lane: int, text: str) -> Sent:
 class RelayTestCase(TestCase):
     """A relay over a log and a queue."""
 
+    gather = 0.0
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.rightNow = 1000.0
@@ -113,6 +115,7 @@ class RelayTestCase(TestCase):
             producer=self.queue,
             background=self.background,
             metrics=self.metrics,
+            gather=self.gather,
             jitter=lambda: 1.0,
         )
         self.relay.start(recovered.last, len(self.successResultOf(self.outbox.parked())))
@@ -166,6 +169,30 @@ class OrderTests(RelayTestCase):
         self.append(*(event(1, f"{number}") for number in range(8)))
         self.assertTrue(all(len(texts) <= 3 for _, texts in self.queue.requests))
         self.assertEqual(self.queue.stored[1], [str(number) for number in range(8)])
+
+
+class GatherTests(RelayTestCase):
+    """Events of a moment go together."""
+
+    gather = 0.01
+
+    def test_one_request_for_a_moment(self) -> None:
+        """What comes within it waits for its end; what fills a request does not wait."""
+        self.append(event(1, "a"))
+        self.append(event(1, "b"))
+        self.assertEqual([], self.queue.requests)
+        self.clock.advance(0.01)
+        self.assertEqual([(1, ["a", "b"])], self.queue.requests)
+        self.patch(relay, "BATCH", 2)
+        self.append(event(1, "c"), event(1, "d"))
+        self.assertEqual([(1, ["a", "b"]), (1, ["c", "d"])], self.queue.requests)
+
+    def test_stop_within_it(self) -> None:
+        """Nothing is sent after a stop; it stays in the log."""
+        self.append(event(1, "a"))
+        self.relay.stop()
+        self.clock.advance(0.01)
+        self.assertEqual(([], 1), (self.queue.requests, self.relay.backlog))
 
 
 class FullLaneTests(RelayTestCase):
