@@ -7,7 +7,7 @@ import importlib
 import click
 
 from imconnect import __version__
-from imconnect.cli.options import configuration, configured, refusing
+from imconnect.cli.options import configuration, loaded, refusing
 from imconnect.config import printed, unsupported
 
 #: Command -> (module, name in it): imported when it is asked for, so that one does not wait for another's libraries.
@@ -45,6 +45,6 @@ def main() -> None:
 def check_config(env: str | None, path: str | None, settings: tuple[str, ...]) -> None:
     """Validate the configuration and print it as it would be used, secrets masked."""
     with refusing():
-        config = configured(env, path, settings)
-        unsupported(config)
-    click.echo(printed(config), nl=False)
+        found = loaded(env, path, settings)
+        unsupported(found.config)
+    click.echo(printed(found.config, found.origins), nl=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from imconnect.config import Config, load, parse_override
+from imconnect.config import Config, Loaded, load, parse_override
 from imconnect.errors import ConfigError, Damaged, Unavailable
 
 _Command = Callable[..., Any]
@@ -29,7 +29,15 @@ def configuration(command: _Command) -> _Command:
 
 def configured(env: str | None, path: str | None, settings: tuple[str, ...]) -> Config:
     """The configuration that these name. Raises ConfigError."""
-    return load(path, env, [parse_override(text) for text in settings], os.environ).config
+    return loaded(env, path, settings).config
+
+
+def loaded(env: str | None, path: str | None, settings: tuple[str, ...]) -> Loaded:
+    """The same, and who said what. What people should know about it goes to stderr. Raises ConfigError."""
+    found = load(path, env, [parse_override(text) for text in settings], os.environ)
+    for note in found.notes:
+        click.echo(note, err=True)
+    return found
 
 
 @contextmanager

@@ -23,15 +23,17 @@ stderr that names the key, and exit 1. Later layers win:
 1. the defaults below;
 2. the file: `--config FILE`, else `ENV.yaml` of `--env ENV` (`dev` by default, also from `IMCONNECT_ENV`), looked for in
    `./configs`, then in `/etc/imconnect`, then among the copies shipped in the package;
-3. environment variables: `IMCONNECT__SERVER__PORT=20001` sets `server.port` (the value is read as YAML);
-4. `--set server.port=20001`, as often as needed.
+3. where `nacos.server_addr` is set: a document of that Nacos ([operations.md](operations.md#configuration-from-nacos));
+4. environment variables: `IMCONNECT__SERVER__PORT=20001` sets `server.port` (the value is read as YAML);
+5. `--set server.port=20001`, as often as needed.
 
 Then `--instance N` (N from 1 on, for several processes on one machine) derives from what these say: N is added to
 `node.id`, ten times N to `http.port`, `grpc.port` and the port of `grpc.advertise`, `/N` to `data_dir`, `-N` to `node.name`
 (empty: the host's name); `server.reuse_port` is true unless the configuration says otherwise ([deployment.md](deployment.md)).
 
-`--check` prints the effective configuration, secrets masked, and starts nothing. Words are YAML 1.2's: `off` is a word,
-`false` is the opposite of `true`; text that looks like a number needs quotes.
+`--check` prints the effective configuration, secrets masked, and behind each key that somebody gave a value who did; it
+starts nothing. Words are YAML 1.2's: `off` is a word, `false` is the opposite of `true`; text that looks like a number needs
+quotes.
 Ports: 0 takes any free one. Times are seconds, sizes bytes, unless the unit says otherwise.
 """
 

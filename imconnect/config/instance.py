@@ -44,10 +44,15 @@ def instance_of(config: Config, number: int) -> Config:
     return attrs.evolve(
         config,
         node=attrs.evolve(config.node, id=node, name=f"{config.node.name or socket.gethostname()}-{number}"),
-        data_dir=os.path.join(config.data_dir, str(number)),
+        data_dir=folder_of(config.data_dir, number),
         http=attrs.evolve(config.http, port=_moved("http.port", config.http.port, number)),
         grpc=attrs.evolve(config.grpc, port=_moved("grpc.port", config.grpc.port, number), advertise=advertise),
     )
+
+
+def folder_of(data_dir: str, number: int) -> str:
+    """The data_dir of this instance; 0: of the only one."""
+    return os.path.join(data_dir, str(number)) if number else data_dir
 
 
 def _moved(key: str, port: int, number: int) -> int:

@@ -91,10 +91,18 @@ HOST_PORTS = _says(
     "host:port[;host:port...] or nothing",
     lambda text: text == "" or all(_is_host_port(part) for part in text.split(";")),
 )
+HOST_PORTS_BY_COMMA = _says(
+    "host:port[,host:port...] or nothing",
+    lambda text: text == "" or all(_is_host_port(part) for part in text.split(",")),
+)
 HOST_PORT_LIST = _says("a list of host:port", lambda items: all(_is_host_port(item) for item in items))
 OPTIONAL_URL = _says("a URL (scheme://...) or nothing", lambda text: text == "" or _is_url(text))
 MQ_NAME = _says(
     "letters, digits, %, | , _ and -, at most 255", lambda text: re.fullmatch(r"[\w%|-]{1,255}", text) is not None
+)
+OPTIONAL_NACOS_NAME = _says(
+    "letters, digits, ., :, _ and -, at most 128, or nothing",
+    lambda text: re.fullmatch(r"[A-Za-z0-9_.:-]{0,128}", text) is not None,
 )
 OPTIONAL_TOPIC = _says(
     "letters, digits, %, | , _ and -, at most 127, or nothing",

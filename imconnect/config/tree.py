@@ -10,9 +10,11 @@ from imconnect.config.keys import (
     HOST,
     HOST_PORT_LIST,
     HOST_PORTS,
+    HOST_PORTS_BY_COMMA,
     MQ_NAME,
     NOT_EMPTY,
     OPTIONAL_HOST_PORT,
+    OPTIONAL_NACOS_NAME,
     OPTIONAL_TOPIC,
     OPTIONAL_URL,
     PORT,
@@ -216,6 +218,18 @@ class Drain:
 
 
 @attrs.frozen(kw_only=True)
+class Nacos:
+    server_addr: str = option(
+        "", "Nacos servers, host:port[,host:port...]; empty: nothing from Nacos", check=HOST_PORTS_BY_COMMA
+    )
+    namespace: str = option("", "id of the namespace; empty: public", check=OPTIONAL_NACOS_NAME)
+    group: str = option("", "group of the document; empty: DEFAULT_GROUP", check=OPTIONAL_NACOS_NAME)
+    data_id: str = option("", "name of the document; empty: im-connect-go.yaml", check=OPTIONAL_NACOS_NAME)
+    username: str = option("", "user who may read it; empty: Nacos asks for none")
+    password: str = option("", "his password", secret=True)
+
+
+@attrs.frozen(kw_only=True)
 class ProfileRows:
     """What differs between the profiles, row by row; `config.profiles` has the values of both."""
 
@@ -274,3 +288,6 @@ class Config:
     redis: Redis = section(Redis, "several nodes")
     grpc: Grpc = section(Grpc, "node to node, and business to gateway; listens only with redis.url, business.mode off or profile xzll")
     drain: Drain = section(Drain, "leaving")
+    nacos: Nacos = section(
+        Nacos, "a document with keys of this page, above the file and below environment and --set (docs/operations.md)"
+    )

@@ -41,7 +41,8 @@ class Dispatch:
     ) -> None:
         self._clock = clock
         self._context = context
-        self._settings = context.settings
+        #: Replaced where a running node is told other limits.
+        self.settings = context.settings
         self._handlers = handlers
         self._refuse = refuse
         self._put = put
@@ -51,7 +52,7 @@ class Dispatch:
 
     def receive(self, session: Session, payloads: Sequence[bytes]) -> None:
         """All binary messages of one read."""
-        settings = self._settings
+        settings = self.settings
         now = self._clock.seconds()
         allowed = session.spend(len(payloads), now, settings.commands_per_second, settings.burst)
         for index, payload in enumerate(payloads):
@@ -92,13 +93,13 @@ class Dispatch:
     def _refused(self, session: Session, request: Request, error: CommandError) -> None:
         if type(request) is Send:
             self._context.metrics.sends_refused[error.reason] += 1
-        error.code = self._settings.profile.code(error.code)
+        error.code = self.settings.profile.code(error.code)
         reply = self._refuse(session, request, error)
         if reply:
             self._queue(session, Outcome(reply=reply))
 
     def _ask(self, session: Session, request: Request, question: AskStore) -> None:
-        if not session.may_look_up(self._clock.seconds(), self._settings.lookups_per_second):
+        if not session.may_look_up(self._clock.seconds(), self.settings.lookups_per_second):
             if type(request) is Ack:
                 self._context.metrics.acks_ignored["lookups"] += 1
                 return
@@ -108,7 +109,7 @@ class Dispatch:
 
     async def _decide_with_store(self, session: Session, request: Request, question: AskStore) -> None:
         try:
-            stored = await within(question.ask(self._store), self._settings.backfill_timeout, self._clock)
+            stored = await within(question.ask(self._store), self.settings.backfill_timeout, self._clock)
         except Unavailable:
             stored = None
         except CancelledError:
@@ -116,7 +117,7 @@ class Dispatch:
         except Exception:
             self._bug(session)
         finally:
-            session.answered(self._settings.pending_commands)
+            session.answered(self.settings.pending_commands)
         if session.stage is Stage.ENDED:
             return
         try:

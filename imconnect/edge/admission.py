@@ -25,12 +25,16 @@ class Admission:
     """Counts from the moment a connection is made: half-open ones take a place too."""
 
     def __init__(self, connections: int, connections_per_ip: int) -> None:
-        self._limit = connections
-        self._limit_per_ip = connections_per_ip
+        self.limit(connections, connections_per_ip)
         self._per_ip: dict[str, int] = {}
         self._surplus = 0
         #: Connections that have a place.
         self.count = 0
+
+    def limit(self, connections: int, connections_per_ip: int) -> None:
+        """Other limits, for those who come from now on; whoever is here stays."""
+        self._limit = connections
+        self._limit_per_ip = connections_per_ip
 
     def enter(self, ip: str) -> Admitted:
         """A connection from this address (empty: none, such as a UNIX socket; no limit per address then)."""

@@ -40,15 +40,22 @@ def json_line(event: LogEvent) -> str | None:
 
 def observer(format: str, level: str, stream: TextIO) -> ILogObserver:
     """Writes events of at least this level. `format` is one of FORMATS, `level` one of LEVELS; else ValueError."""
-    if format not in FORMATS:
-        raise ValueError(f"log format {format!r} is none of {', '.join(FORMATS)}")
-    if level not in LEVELS:
-        raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
-    lines = FileLogObserver(stream, json_line) if format == "json" else textFileLogObserver(stream)
-    return FilteringLogObserver(lines, [LogLevelFilterPredicate(LogLevel.levelWithName(level))])
+    return _filtered(format, threshold(level), stream)
 
 
-def install(application: Componentized, format: str, level: str, stream: TextIO | None = None) -> None:
+def threshold(level: str) -> LogLevelFilterPredicate:
+    """The lowest level that is written; `change` moves it. ValueError."""
+    return LogLevelFilterPredicate(_level(level))
+
+
+def change(predicate: LogLevelFilterPredicate, level: str) -> None:
+    """From the next event on. ValueError."""
+    predicate.setLogLevelForNamespace("", _level(level))
+
+
+def install(
+    application: Componentized, format: str, level: str | LogLevelFilterPredicate, stream: TextIO | None = None
+) -> None:
     """Make `twistd` log so, its own first lines included. Call it where the application is known and not started.
 
     Without a stream it is the process's standard output: not `sys.stdout`, which Twisted replaces by a file that
@@ -57,7 +64,21 @@ def install(application: Componentized, format: str, level: str, stream: TextIO 
     target = sys.__stdout__ if stream is None else stream
     if target is None:
         raise ValueError("there is no standard output to log to")
-    application.setComponent(ILogObserver, observer(format, level, target))
+    predicate = threshold(level) if isinstance(level, str) else level
+    application.setComponent(ILogObserver, _filtered(format, predicate, target))
+
+
+def _level(name: str) -> Any:
+    if name not in LEVELS:
+        raise ValueError(f"log level {name!r} is none of {', '.join(LEVELS)}")
+    return LogLevel.levelWithName(name)
+
+
+def _filtered(format: str, predicate: LogLevelFilterPredicate, stream: TextIO) -> ILogObserver:
+    if format not in FORMATS:
+        raise ValueError(f"log format {format!r} is none of {', '.join(FORMATS)}")
+    lines = FileLogObserver(stream, json_line) if format == "json" else textFileLogObserver(stream)
+    return FilteringLogObserver(lines, [predicate])
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from twisted.logger import Logger
 
 from imconnect.backends.pushback_grpc import GrpcPushback
-from imconnect.config import Config
+from imconnect.config import Config, unsupported
 from imconnect.config.profiles import terms_of
 from imconnect.edge.http import make_site
 from imconnect.errors import ConfigError
@@ -40,12 +40,13 @@ class Options(GatewayOptions):
     """The same as the gateway's; only its HTTP port is another one by default."""
 
     defaults_of_command: ClassVar[Mapping[str, Any]] = {"http": {"port": 10003}}
+    copy_of_command: ClassVar[str] = "nacos-last-imbusiness.yaml"
     defaults_of_instance: ClassVar[Mapping[str, Any]] = {}
 
 
 def makeService(options: Options, reactor: Any = None) -> OrderedService:
     """For twistd."""
-    return make_service(options, reactor, add_parts)
+    return make_service(options, reactor, add_parts, _check_all)
 
 
 def add_parts(service: OrderedService, config: Config, reactor: Any) -> None:
@@ -79,6 +80,11 @@ def _pushback(reactor: Any, config: Config, name: str) -> GrpcPushback:
 
     calls = RedisCalls(reactor, config.redis.url, "routes", REDIS)
     return RoutedPushback(reactor, calls, gateways, name, credentials=credentials)
+
+
+def _check_all(config: Config) -> None:
+    unsupported(config)
+    _check(config)
 
 
 def _check(config: Config) -> None:

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python import usage
 from twisted.python.logfile import LogFile
 
-from imconnect.config import Config, load, parse_override, printed, unsupported
-from imconnect.config.instance import instance_of, number_of
+from imconnect.config import COPY, Config, Loaded, load, parse_override, printed, unsupported
+from imconnect.config.instance import number_of
 from imconnect.config.sources import merge
 from imconnect.errors import ConfigError, Damaged
 
@@ -46,14 +46,24 @@ class Options(usage.Options):
     #: The same where it is one of several on this machine.
     defaults_of_instance: ClassVar[Mapping[str, Any]] = {"server": {"reuse_port": True}}
 
+    #: Name of the copy of what Nacos said, in data_dir.
+    copy_of_command: ClassVar[str] = COPY
+
     def __init__(self) -> None:
         super().__init__()
         self.overrides: list[tuple[str, str]] = []
         #: Which one of several on this machine; 0: the only one.
         self.instance = 0
-        self.configuration = Config()
-        #: Keys that somebody gave a value, and where.
-        self.origins: Mapping[str, str] = {}
+        self.loaded = Loaded(Config(), {})
+
+    @property
+    def configuration(self) -> Config:
+        return self.loaded.config
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Keys that somebody gave a value, and where."""
+        return self.loaded.origins
 
     def parseOptions(self, options: Any = None) -> None:
         """Twisted answers an unknown option with the whole usage, on standard output."""
@@ -89,12 +99,17 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         with refused():
             shared = self.defaults_of_instance if self.instance else {}
-            self.configuration, self.origins = load(
-                self["config"], self["env"], self.overrides, os.environ, merge(self.defaults_of_command, shared)
+            self.loaded = load(
+                self["config"],
+                self["env"],
+                self.overrides,
+                os.environ,
+                merge(self.defaults_of_command, shared),
+                instance=self.instance,
+                copy=self.copy_of_command,
+                keep=not self["check"],
             )
-            if self.instance:
-                self.configuration = instance_of(self.configuration, self.instance)
             unsupported(self.configuration)
         if self["check"]:
-            sys.stdout.write(printed(self.configuration))
+            sys.stdout.write(printed(self.configuration, self.origins))
             raise SystemExit(0)
