@@ -115,7 +115,11 @@ class Relay:
     async def _read_all(self) -> None:
         try:
             while self._has_to_read():
-                await self._read_some()
+                if self._gather and self._progress.last - self._lanes.read < BATCH:
+                    # A request costs the same for one event and for many.
+                    await sleep(self._clock, self._gather)
+                if not self._stopped:
+                    await self._read_some()
         finally:
             self._reading = False
 
