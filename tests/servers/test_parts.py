@@ -18,6 +18,8 @@ from tests.support import TestCase
 #: Says that it is ready and who it is, then waits for the end of its input.
 WAITS = "import os, sys; print('READY', f'pid={os.getpid()}', flush=True); sys.stdin.read()"
 FAILS = "import sys; print('no: the port is taken', file=sys.stderr); sys.exit(1)"
+#: As twistd does, it does not look at its input.
+WORKS = WAITS.replace("sys.stdin.read()", "__import__('signal').pause()")
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}; signal.pause()"
 SERVED = """
 import sys
@@ -107,6 +109,10 @@ class ServedTests(PartsTestCase):
     def pids(self) -> list[int]:
         return [pid_of(self.part(name, "")) for name in ("one", "two") if self.part(name, "").ready_line()]
 
+    def end(self, pids: list[int]) -> None:
+        for pid in filter(is_alive, pids):
+            os.kill(pid, signal.SIGKILL)
+
     def test_ctrl_c(self) -> None:
         """Status 0, and nothing is left."""
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -141,9 +147,10 @@ class ServedTests(PartsTestCase):
 
     def test_kill_9(self) -> None:
         """Whoever started them is gone, and so are they."""
-        process = self.served(WAITS)
+        process = self.served(WORKS)
         assert process.stdout is not None
         process.stdout.readline()
         pids = self.pids()
+        self.addCleanup(self.end, pids)
         process.kill()
         self.until(lambda: not any(map(is_alive, pids)))
