@@ -14,20 +14,17 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater, react
 from twisted.internet.threads import deferToThread
 
-from imconnect.model import Status
-from imconnect.wire.client_codec import Pushed
 from tests.live.accounts import Violation, table
-from tests.live.chatter import Chatter
 from tests.live.record import Record
 from tests.live.schedule import Blow, schedule
 from tests.live.settle import note_turns, settle
+from tests.live.talker import Talker
 from tests.live.world import Whole, World
 from tests.servers.mariadb import MariaDb
 from tests.servers.rocketmq_broker import CannotRun, DevBroker
@@ -38,77 +35,10 @@ SETTINGS = {"retry.delays": list(DELAYS), "retry.give_up": GIVE_UP}
 #: Events go on as soon as a broker is back.
 WHOLE_SETTINGS = {**SETTINGS, "rocketmq.producer.send_timeout": 3}
 PEOPLE = 6
-#: Mean seconds between two things that somebody does.
-PAUSE = 0.25
 #: Seconds that a process runs at least between two blows.
 REST = 1.0
 #: Seconds in which everything must be in order after the last process is back.
 HEALED_WITHIN = 60.0
-_TEXTS = ("hello", "你好，世界", "a longer text " * 20, "emoji 🎉", "-")
-
-
-class Talker(Chatter):
-    """Sends, acknowledges (now, late, or not), takes back, repeats himself, breaks off and comes back."""
-
-    def __init__(self, reactor: Any, ports: Sequence[int], user: int, record: Record, others: Sequence[int], seed: int) -> None:
-        super().__init__(reactor, ports, user, record)
-        self._random = Random(f"{user} {seed}")
-        self._others = others
-        self._talking = False
-        self._said = 0
-
-    def begin(self) -> None:
-        self._talking = True
-        self.come()
-        self._next()
-
-    def stop_talking(self) -> None:
-        """From now on he acknowledges everything at once and begins nothing."""
-        self._talking = False
-        self.forget()
-
-    def on_push(self, push: Pushed) -> None:
-        chance = self._random.random()
-        if not self._talking or chance < 0.6:
-            self.ack(push.msg_id)
-        elif chance < 0.75:
-            self.ack(push.msg_id, Status.READ)
-        elif chance < 0.8:
-            self.ack(push.msg_id)
-            self.ack(push.msg_id, Status.READ)
-        elif chance < 0.95:
-            self.after(self._random.uniform(0.05, 5.0), self.ack, push.msg_id)
-
-    def _next(self) -> None:
-        if self._talking:
-            self.after(self._random.expovariate(1 / PAUSE), self._turn)
-
-    def _turn(self) -> None:
-        if not self._talking:
-            return
-        chance, recent = self._random.random(), list(self.answered)[-20:]
-        if chance < 0.06 and recent:
-            self.withdraw(self._random.choice(recent))
-        elif chance < 0.12 and recent:
-            self.repeat(self._random.choice(recent))
-        elif chance < 0.2 and self.connection:
-            Deferred.fromCoroutine(self._break_off())
-            return
-        else:
-            for _ in range(self._random.choice((1, 1, 1, 2, 4))):
-                self._said += 1
-                text = f"{self.user} {self._said} {self._random.choice(_TEXTS)}"
-                self.send(self._random.choice(self._others), text, self._random.randrange(11))
-        self._next()
-
-    async def _break_off(self) -> None:
-        await self.leave(abort=self._random.random() < 0.5)
-        if self._talking:
-            self.after(self._random.choice((0.05, 0.5, 3.0)) * self._random.random(), self._come_back)
-
-    def _come_back(self) -> None:
-        self.come()
-        self._next()
 
 
 class Outcome(NamedTuple):

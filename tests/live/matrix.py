@@ -65,7 +65,7 @@ class Cell(NamedTuple):
         return f"{self.point}@{self.nth}{'' if self.killed == (self.owner,) else '=stop'}"
 
 
-def _cells() -> list[Cell]:
+def _embedded_cells() -> list[Cell]:
     alone = [
         Cell(point, ("gateway",), nth)
         for point, nth in {
@@ -78,8 +78,15 @@ def _cells() -> list[Cell]:
     ]  # fmt: skip
     alone += [Cell(point, ("gateway",), during="start") for point in ("append-durable", "recovery-done")]
     alone += [Cell(point, ("gateway",), during="start") for point in ("transaction-begun", "database-committed")]
-    alone += [Cell("drain-begun", ("gateway",), during="stop"), Cell("drain-told", ("gateway",), 2, during="stop")]
-    whole = {
+    return [
+        *alone,
+        Cell("drain-begun", ("gateway",), during="stop"),
+        Cell("drain-told", ("gateway",), 2, during="stop"),
+    ]
+
+
+def _rocketmq_cells() -> list[Cell]:
+    cells = {
         ("gateway",): {
             "append-durable": 3, "relay-sending": 3, "relay-sent": 3, "relay-answered": 3, "relay-marked": 2,
             "page-read": 1, "told": 1,
@@ -98,7 +105,7 @@ def _cells() -> list[Cell]:
         ("broker", "gateway"): {"relay-sent": 3},
         ("database", "business"): {"transaction-begun": 3},
     }  # fmt: skip
-    both = [Cell(point, killed, nth, "rocketmq") for killed, points in whole.items() for point, nth in points.items()]
+    both = [Cell(point, killed, nth, "rocketmq") for killed, points in cells.items() for point, nth in points.items()]
     both += [
         Cell(point, killed, nth, "rocketmq", ack_after="broker")
         for point, killed, nth in (
@@ -108,7 +115,11 @@ def _cells() -> list[Cell]:
         )
     ]  # fmt: skip
     starts = [Cell(point, ("gateway",), 1, "rocketmq", "start") for point in ("relay-sent", "recovery-done")]
-    nodes = [
+    return [*both, *starts]
+
+
+def _node_cells() -> list[Cell]:
+    return [
         Cell(point, killed, nth, "nodes", at=at)
         for point, killed, nth, at in (
             ("claimed", ("gateway",), 3, ""), ("append-durable", ("gateway",), 4, ""),
@@ -119,11 +130,10 @@ def _cells() -> list[Cell]:
             ("claim-settled", ("gateway", "other"), 3, ""),
         )
     ]  # fmt: skip
-    return [*alone, *both, *starts, *nodes]
 
 
 #: Those that mean something.
-CELLS = {cell.name: cell for cell in _cells()}
+CELLS = {cell.name: cell for cell in (*_embedded_cells(), *_rocketmq_cells(), *_node_cells())}
 
 
 def chosen(wanted: str, seed: str) -> list[Cell]:
