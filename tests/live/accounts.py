@@ -208,6 +208,8 @@ def _acks_not_told(books: Books) -> Iterator[str]:
         told = {(came.connection, receipt.status) for came, receipt in books.receipts.get(msg_id, ())}
         for link in books.record.links:
             stayed = link.opened < said[0].at and link.closed > said[-1].at + STAYED
+            if any(begin <= link.closed and said[0].at <= end for begin, end in books.terms.queue_away):
+                continue
             if link.user == row.from_id and stayed and (link.connection, highest) not in told:
                 yield f"{link.user} was not told on connection {link.connection} that {msg_id} has status {highest}"
 

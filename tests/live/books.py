@@ -22,6 +22,8 @@ class Terms(NamedTuple):
     delays: Sequence[float]
     #: Times in which the gateway could not read the store: who signs in then goes live without what he is owed.
     store_away: Sequence[tuple[float, float]] = ()
+    #: Times in which receipts waited for a broker that was away (`outbox.ack_after: broker`).
+    queue_away: Sequence[tuple[float, float]] = ()
     #: With several, order is per node, and a receipt that cannot be carried to another node is not told later.
     nodes: int = 1
     #: msgIds of events that wait for a message that nobody will send.

@@ -174,7 +174,7 @@ async def play(cell: Cell, world: World) -> Outcome:
         violations = await settle(world, record, script.people, DELAYS, [script.unknown])
         return Outcome(cell.name, len((await world.rows()).messages), violations)
     except TookTooLong as error:
-        accounts = audit(record, await world.rows(), Terms(DELAYS, world.store_away, len(world.ports), [script.unknown]))
+        accounts = audit(record, await world.rows(), Terms(DELAYS, world.store_away, world.queue_away, len(world.ports), [script.unknown]))
         raise TookTooLong(f"{error}\n{table(accounts)}") from None
     finally:
         for person in script.people:

@@ -49,7 +49,7 @@ async def settle(
         person.ack_all()
 
     async def accounts(whole: bool = False) -> list[Violation]:
-        terms = Terms(delays, world.store_away, len(world.ports), early)
+        terms = Terms(delays, world.store_away, world.queue_away, len(world.ports), early)
         topic = await world.topic() if whole else None
         # On a thread: meanwhile people are heard, and the times of what they see are right.
         return await deferToThread(audit, record.snapshot(), await world.rows(), terms, topic)

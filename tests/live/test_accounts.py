@@ -308,10 +308,12 @@ class AccountsTests(TestCase):
     # -- receipts
 
     def test_receipt_missing(self) -> None:
-        """The sender was there all the time; not where he was away for a moment, nor between nodes."""
+        """The sender was there all the time; not where he was away for a moment, nor between nodes, nor while
+        receipts waited for a broker."""
         self.story.forget(ReceiptReply, msg_id=1)
         self.assertFinds("receipt missing")
         self.assertFinds(nodes=2)
+        self.assertFinds(queue_away=[(0.5, 2.0)])
         self.story.record.closed(1.35, self.story.ann)
         self.assertFinds()
 

@@ -25,8 +25,8 @@ from tests.servers.rocketmq_broker import DevBroker
 
 #: Seconds after which two nodes know each other.
 ACQUAINTED = 1.5
-#: Seconds for which the store may still seem to be away after it has come back.
-COMING_BACK = 5.0
+#: Seconds for which a server may still seem to be away after it has come back: connections, routes, what has piled up.
+COMING_BACK = {"database": 5.0, "broker": 15.0}
 
 
 class World:
@@ -40,6 +40,8 @@ class World:
         self.gateway = GatewayProcess(reactor, folder, settings)
         #: Times in which the gateway could not read the store.
         self.store_away: list[tuple[float, float]] = []
+        #: Times in which it waited for a broker before it told anybody anything.
+        self.queue_away: list[tuple[float, float]] = []
 
     @property
     def ours(self) -> Mapping[str, ServerProcess]:
@@ -176,6 +178,9 @@ class Whole(World):
         }
         super().__init__(reactor, folder, {"business.mode": "off", "grpc.port": grpc, **shared, **settings})
         group = {"rocketmq.consumer.group_name": f"G{self.topic_name}", "business.gateways": f"[{HOST}:{grpc}]"}
+        self._windows = {"database": self.store_away}
+        if settings.get("outbox.ack_after") == "broker":
+            self._windows["broker"] = self.queue_away
         self.business = BusinessProcess(reactor, folder, {**shared, **group})
 
     @property
@@ -219,12 +224,13 @@ class Whole(World):
             self._back(name)
 
     def _away(self, name: str) -> None:
-        if name == "database":
-            self.store_away.append((self.reactor.seconds(), float("inf")))
+        if name in self._windows:
+            self._windows[name].append((self.reactor.seconds(), float("inf")))
 
     def _back(self, name: str) -> None:
-        if name == "database":
-            self.store_away[-1] = (self.store_away[-1][0], self.reactor.seconds() + COMING_BACK)
+        if name in self._windows:
+            windows = self._windows[name]
+            windows[-1] = (windows[-1][0], self.reactor.seconds() + COMING_BACK[name])
 
     @property
     def database_url(self) -> str:
