@@ -22,18 +22,18 @@ from imconnect.core.hub import Hub
 from imconnect.core.others import REPLACED, Between, Others
 from imconnect.core.outcome import Outcome
 from imconnect.core.pipeline import Pipeline
-from imconnect.core.ports import Entry, Link, Outbox, PendingStore, Producer
+from imconnect.core.ports import Link, Outbox, PendingStore, Producer
 from imconnect.core.recent import Recent, Row, State
+from imconnect.core.recovery import recover
 from imconnect.core.relay import Relay
 from imconnect.core.resend import STEP, Resend
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.errors import Unavailable
-from imconnect.events.values import Offlined, Sent
 from imconnect.model import MAX_ID, Applied, End, Identity, Message, Status
 from imconnect.observe.metrics import Metrics
 from imconnect.wire.codec import encode_receipt, encode_withdrawal
-from imconnect.wire.ids import Snowflake, time_of
+from imconnect.wire.ids import Snowflake
 
 _log = Logger()
 
@@ -41,8 +41,6 @@ SLOW = 4003
 #: Seconds between two rounds of small chores, and how many of them pass between two reservations of ids.
 CHORES = 1.0
 RESERVE_EVERY = 10
-#: OFFLINE events per commit when a start turns offline what an earlier process left open.
-RECOVERY_BATCH = 1000
 
 
 class Node:
@@ -181,38 +179,14 @@ class Node:
 
         Before the listener: nobody can be pushed anything yet. Raises Damaged or Unavailable.
         """
-        recovered = await self._outbox.open()
-        self.ids.raise_floor(max(recovered.reserved_ms, self._last_id_ms(recovered.entries)))
-        self._reserved = recovered.reserved_ms
-        self.recent.replay(recovered.entries)
-        last = recovered.last
-        rows = await self._left_open()
-        for start in range(0, len(rows), RECOVERY_BATCH):
-            events = [Offlined(row.message) for row in rows[start : start + RECOVERY_BATCH] if row.message]
-            first = await self._outbox.append(events)
-            for number, event in enumerate(events, first):
-                self.recent.settle(number, event)
-            self.metrics.offline["restart"] += len(events)
-            last = first + len(events) - 1
-        self.pipeline.last = last
-        self.relay.start(last, len(await self._outbox.parked()))
+        claims = self.others.claims if self.others is not None else None
+        resumed = await recover(self._outbox, self.recent, self.metrics, claims, self._settings.profile.epoch)
+        self.ids.raise_floor(resumed.floor_ms)
+        self._reserved = resumed.reserved_ms
+        self.pipeline.last = resumed.last
+        self.relay.start(resumed.last, resumed.parked)
         if self.gate is not None:
-            self.gate.start(last, [row for row in self.recent if row.message is not None])
-        if rows:
-            _log.info("{count} messages were open when the last process ended: offline now", count=len(rows))
-
-    async def _left_open(self) -> list[Row]:
-        """What has not ended, in the order of the log, and not on another node either."""
-        rows = self.recent.open_rows()
-        if self.others is None:
-            return rows
-        by_user: dict[int, list[int]] = {}
-        for row in rows:
-            by_user.setdefault(row.receiver, []).append(row.msg_id)
-        ended: set[int] = set()
-        for user, msg_ids in by_user.items():
-            ended |= await self.others.claims.ended(user, msg_ids)
-        return [row for row in rows if row.msg_id not in ended]
+            self.gate.start(resumed.last, [row for row in self.recent if row.message is not None])
 
     def start(self) -> None:
         """The timers."""
@@ -360,7 +334,3 @@ class Node:
     def _not_reserved(self, failure: Failure) -> None:
         failure.trap(Unavailable)
         self._reserved = 0
-
-    def _last_id_ms(self, entries: Sequence[Entry]) -> int:
-        epoch = self._settings.profile.epoch
-        return max((time_of(event.message.msg_id, epoch) for _, event in entries if type(event) is Sent), default=0)

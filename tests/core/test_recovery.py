@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from imconnect.core import recovery
 from imconnect.core.node import Node
 from imconnect.errors import Unavailable
 from imconnect.wire.client_codec import IdsReply, encode_get_msg_ids
@@ -37,7 +38,7 @@ class RestartTests(TestCase):
 
     def test_many_open_messages_take_several_batches(self) -> None:
         """In order all the same, each once."""
-        self.patch(__import__("imconnect.core.node", fromlist=["node"]), "RECOVERY_BATCH", 2)
+        self.patch(recovery, "BATCH", 2)
         self.send("1", "2", "3", "4", "5")
         self.rig.crash()
         self.assertEqual(self.rig.log[5:], [f"offline {number}" for number in range(1, 6)])
