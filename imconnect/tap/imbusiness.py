@@ -1,7 +1,7 @@
 """`twistd imbusiness`: the reference consumer in a process of its own, wired.
 
-It keeps no files: the database is elsewhere, and so it takes no data_dir. Two of them on one machine need an
-`http.port` each and nothing else; they share the queues.
+It keeps no files but its copy of what Nacos said: the database is elsewhere, and so it takes no data_dir. Two of them on
+one machine need an `http.port` each and nothing else; they share the queues.
 """
 
 from __future__ import annotations

@@ -31,14 +31,14 @@ class Live:
     def take(self, config: Config) -> None:
         """Another valid configuration is there."""
         fresh = set(_different(self._config, config))
-        taken: set[str] = set()
-        for keys, taker in self._takers:
-            if keys & fresh:
-                taker(config)
-                taken |= keys & fresh
-        if taken:
-            said = (f"{key} {_value(self._config, key)} -> {_value(config, key)}" for key in sorted(taken))
+        takers = [(keys & fresh, taker) for keys, taker in self._takers if keys & fresh]
+        if takers:
+            taken = sorted(frozenset[str]().union(*(keys for keys, _ in takers)))
+            said = (f"{key} {_value(self._config, key)} -> {_value(config, key)}" for key in taken)
+            # Before it is: afterwards log.level may be above this line.
             _log.info("configuration changed, taken: {keys}", keys=", ".join(said))
+        for _, taker in takers:
+            taker(config)
         possible = frozenset[str]().union(*(keys for keys, _ in self._takers))
         waiting = set(_different(self._started, config)) - possible
         if waiting - self.waiting:

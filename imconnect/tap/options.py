@@ -111,5 +111,6 @@ class Options(usage.Options):
             )
             unsupported(self.configuration)
         if self["check"]:
+            sys.stderr.writelines(f"{note}\n" for note in self.loaded.notes)
             sys.stdout.write(printed(self.configuration, self.origins))
             raise SystemExit(0)

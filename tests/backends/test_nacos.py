@@ -140,9 +140,12 @@ class NacosDocumentTests(TestCase):
         home.mkdir()
         self.patch(os, "environ", {**os.environ, "HOME": str(home)})
         handler = _Lines()
-        for name in ("", "nacos.client"):
-            self.addCleanup(logging.getLogger(name).setLevel, logging.getLogger(name).level)
-            logging.getLogger(name).setLevel(logging.DEBUG)
+        for name in ("", "nacos", "nacos.client"):
+            logger = logging.getLogger(name)
+            # As if no other test had come before.
+            for attribute, value in (("level", logging.DEBUG), ("propagate", True), ("handlers", [])):
+                self.patch(logger, attribute, value)
+            logger.manager._clear_cache()  # type: ignore[attr-defined]
         logging.getLogger().addHandler(handler)
         self.addCleanup(logging.getLogger().removeHandler, handler)
         before = set(Path.cwd().iterdir())

@@ -120,6 +120,16 @@ class LoadTests(TestCase):
         config = self.load("server: {port: 5}\nnode: {name: 'no'}")
         self.assertEqual(self.load(printed(config)), config)
 
+    def test_printed_says_who(self) -> None:
+        """Behind each key that somebody gave, a section on the command line too; it is read back all the same."""
+        path = self.write("node: {name: \"two\\nlines\"}\nhttp: {port: 6}")
+        loaded = load(path, None, [("retry", "{delays: [1, 2]}"), ("http.port", "7")], {"IMCONNECT__DRAIN__RATE": "8"})
+        page = printed(loaded.config, loaded.origins)
+        for line in ("  delays:  # --set", "  port: 7  # --set", "  rate: 8  # IMCONNECT__DRAIN__RATE", f"  # {path}"):
+            self.assertIn(f"\n{line}\n", page)
+        self.assertEqual(page.count("#"), 5)  # of retry its other key too
+        self.assertEqual(self.load(page), loaded.config)
+
     @given(st.text())
     def test_any_text_is_a_configuration_or_one_line(self, text: str) -> None:
         """Nothing but ConfigError comes out of a value, whatever it is."""

@@ -12,9 +12,9 @@ GO = """
 server: {max_connections: 500}
 netty: {worker_threads: 4, heartbeat_timeout: 45}
 auth: {enabled: false, stress_test_enabled: true}
-logging: {level: INFO}
 limits: {burst: %d}
 drain: {rate: %d}
+log: {level: %s}
 node: {name: 上海}
 """
 
@@ -27,11 +27,12 @@ class NacosTests(LiveTestCase):
         in any line."""
         server = FakeNacos({"im": PASSWORD}).start()
         self.addCleanup(server.stop)
-        server.publish(GO % (100, 50), namespace="dev_id", group="xzll-im")
+        server.publish(GO % (100, 50, "info"), namespace="dev_id", group="xzll-im")
         settings = {"server_addr": server.address, "namespace": "dev_id", "group": "xzll-im", "username": "im", "password": PASSWORD}
         gateway = self.gateway({f"nacos.{key}": value for key, value in settings.items()})
         checked = await self.outcome([*gateway.command, "--check"])
-        self.assertEqual((checked.status, checked.err), (0, ""))
+        self.assertEqual((checked.status, checked.err.count("\n")), (0, 1), checked.err)
+        self.assertIn("of no use here", checked.err)
         self.assertIn("connections: 500  # nacos im-connect-go.yaml, server.max_connections\n", checked.out)
         self.assertNotIn(PASSWORD, checked.out)
         self.assertFalse(gateway.data_dir.exists())
@@ -40,8 +41,8 @@ class NacosTests(LiveTestCase):
         self.assertEqual(stat.S_IMODE((gateway.data_dir / "nacos-last.yaml").stat().st_mode), 0o600)
         ann, bob = await self.online(gateway, 1001), await self.online(gateway, 1002)
         await ann.told((await ann.send(1002, "hello")).msg_id, 3)
-        server.publish((GO % (100, 60)) + "http: {port: 1}\nretry: {give_up: 7}\n", namespace="dev_id", group="xzll-im")
-        await self.until(lambda: "taken: drain.rate 50 -> 60" in gateway.output(), "the change is taken")
+        server.publish((GO % (100, 60, "debug")) + "http: {port: 1}\nretry: {give_up: 7}\n", namespace="dev_id", group="xzll-im")
+        await self.until(lambda: "taken: drain.rate 50 -> 60, log.level info -> debug" in gateway.output(), "the change is taken")
         # http.port was given with --set, which is above the document.
         await self.until(lambda: "waiting for a restart: retry.give_up\n" in gateway.output(), "the rest waits")
         server.publish("limits: {burst: many}", namespace="dev_id", group="xzll-im")

@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, globalL
 from twisted.python import log as legacy_log
 from twisted.python.failure import Failure
 
-from imconnect.observe.logs import install, json_line, observer
+from imconnect.observe.logs import change, install, json_line, observer, threshold
 from tests.support import TestCase
 
 
@@ -112,6 +112,19 @@ class InstallTests(TestCase):
         self.assertEqual(began, [application.getComponent(ILogObserver)])
         began[0]({"log_format": "up", "log_level": LogLevel.info, "log_namespace": "twisted", "log_time": 0.0})
         self.assertEqual(json.loads(stream.getvalue())["time"], "1970-01-01T00:00:00.000Z")
+
+    def test_another_level(self):
+        """From the next line on; a level that is none is refused and changes nothing."""
+        application, stream, lowest = Application("imconnect"), io.StringIO(), threshold("info")
+        install(application, "json", lowest, stream)
+        line = Logger("imconnect.test", observer=application.getComponent(ILogObserver))
+        line.debug("one")
+        change(lowest, "debug")
+        line.debug("two")
+        self.assertRaises(ValueError, change, lowest, "loud")
+        change(lowest, "warn")
+        line.info("three")
+        self.assertEqual([json.loads(each)["message"] for each in stream.getvalue().splitlines()], ["two"])
 
     def test_the_stream_is_the_real_standard_output(self):
         """Not `sys.stdout`, which twistd replaces by the log itself."""

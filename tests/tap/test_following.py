@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from imconnect.backends import nacos as backend
 from imconnect.config import COPY, Config, load, unsupported
-from imconnect.tap import following
+from imconnect.errors import ConfigError
+from imconnect.tap import following, imbusiness
 from imconnect.tap.following import Following
 from tests.fake_nacos import FakeNacos
 from tests.live.processes import until
@@ -136,3 +138,26 @@ class FollowingTests(ReactorTestCase):
         self.assertLess(self.reactor.seconds() - before, 1)
         self.server.publish("limits: {burst: 3}")
         self.assertEqual(self.taken, [])
+
+
+class ImbusinessTests(ReactorTestCase):
+    """The other command that follows."""
+
+    def test_its_own_copy_and_rules(self) -> None:
+        """It may share a data_dir with a gateway; a document without what it needs is refused."""
+        server = FakeNacos().start()
+        self.addCleanup(server.stop)
+        folder = Path(self.mktemp()).absolute()
+        good = "rocketmq: {server_addr: 'mq:9876'}\nbusiness: {database: 'sqlite:////x/y.db'}\n"
+        server.publish(good)
+        options = imbusiness.Options()
+        options.parseOptions(["--env", "dev", "--set", f"nacos.server_addr={server.address}", "--set", f"data_dir={folder}",
+                              "--set", "http.port=0"])  # fmt: skip
+        self.assertEqual([path.name for path in folder.iterdir()], ["nacos-last-imbusiness.yaml"])
+        service: Any = imbusiness.makeService(options, MemoryReactorClock())
+        part = service._children[0].part
+        self.addCleanup(service._children[1].part.stop)
+        self.assertIsInstance(part, Following)
+        watched = part._watched
+        part._check(watched.layers.loaded(watched.document).config)
+        self.assertRaises(ConfigError, part._check, Config())

@@ -13,6 +13,7 @@ from imconnect.config.tree import Business, Grpc, Http, Rocketmq, Server
 from imconnect.config.tree import Node as NodeConfig
 from imconnect.tap import gateway
 from imconnect.tap.gateway import add_parts, listens_on_grpc
+from imconnect.tap.live import Live
 from imconnect.tap.options import Options
 from tests.support import TestCase
 
@@ -25,6 +26,7 @@ class Recording:
 
     def __init__(self) -> None:
         self.parts: dict[str, Any] = {}
+        self.live = Live(Config())
 
     def add(self, name: str, part: Any, *, start_within: float = 30.0, stop_within: float = 10.0) -> None:
         self.parts[name] = part
