@@ -118,16 +118,18 @@ def _shown_after_withdrawal(books: Books) -> Iterator[str]:
 
 def _out_of_order(books: Books) -> Iterator[str]:
     """msgId is the order of acceptance: a sender's own order, that of each chat at its receiver and in its queue."""
-    highest: dict[tuple[int, int], int] = {}
+    highest: dict[tuple[int, int], tuple[int, Came]] = {}
     seen: set[int] = set()
     for came, push in books.record.told(Pushed):
         if push.msg_id in seen:
             continue
         seen.add(push.msg_id)
         chat = (came.user, push.sender)
-        if push.msg_id < highest.get(chat, 0) and not _excused(books, came):
-            yield f"{came.user} was shown {push.msg_id} of {push.sender} after {highest[chat]}"
-        highest[chat] = max(push.msg_id, highest.get(chat, 0))
+        later, there = highest.get(chat, (0, came))
+        if push.msg_id > later:
+            highest[chat] = (push.msg_id, came)
+        elif not _excused(books, there) and not _excused(books, came):
+            yield f"{came.user} was shown {push.msg_id} of {push.sender} after {later}"
     last: dict[int, int] = {}
     for user, key in books.sends:
         row = books.row_of.get((user, key))

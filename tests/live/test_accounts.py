@@ -240,6 +240,8 @@ class AccountsTests(TestCase):
         self.story.push(1, at=2.25, connection=2)
         self.assertFinds("out of order")
         self.assertFinds(store_away=[(0.0, 1.0)])
+        self.story.record.came[-1] = self.story.record.came[-1]._replace(at=10.2, connection=3)
+        self.assertFinds(store_away=[(0.0, 1.0)])
         self.assertFinds(nodes=2)
 
     def test_accepted_in_another_order(self) -> None:
