@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from imconnect.config.keys import is_loopback
-from imconnect.config.profiles import profile_of
+from imconnect.config.profiles import profile_of, serves_java
 from imconnect.config.tree import Config
 from imconnect.errors import ConfigError
 
@@ -35,6 +35,10 @@ def check_rules(config: Config) -> None:
     for name, given in (("ca", tls.ca), ("certificate", tls.certificate), ("key", tls.key)):
         if not given and (tls.ca or tls.certificate or tls.key):
             raise ConfigError(f"grpc.tls.{name}", "expected a file: ca, certificate and key go together")
+    if tls.ca and serves_java(config):
+        raise ConfigError(
+            "grpc.tls.ca", "expected nothing: the Java services, which call on the same port, speak plain text only"
+        )
     if config.redis.url and not config.grpc.advertise and config.grpc.host in ("0.0.0.0", "::"):
         raise ConfigError(
             "grpc.advertise", f"expected host:port at which other nodes reach this one: {config.grpc.host} is no address"
