@@ -79,8 +79,9 @@ class Delivery:
         taken = False
         for session in sessions:
             if session.had(message.msg_id):
-                # Handed over twice, because the answer to the first time was lost.
-                taken = True
+                # Handed over twice, because the answer to the first time was lost; or the store was faster than the
+                # broker's answer. Nobody runs its clock any more where it has been given up meanwhile.
+                taken = taken or self._resend.get(message.msg_id) is not None
             elif session.stage is Stage.LIVE:
                 self.push(session, self._resend.hold(message, frame, late), kind)
                 taken = True

@@ -89,6 +89,22 @@ class ToldByBusinessTests(TestCase):
         self.assertEqual((self.bob.shown, self.rig.node.recent.open_rows()), (["hello"], []))
 
 
+class GivenUpTests(TestCase):
+    """Shown from the store, and given up, before the broker's answer let the batch act."""
+
+    def test_it_is_turned_offline(self) -> None:
+        """Nobody runs its clock any more, and it must end."""
+        rig = Rig()
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        alice.send(BOB, "hello")
+        rig.turn()
+        entry = rig.node.resend.end(rig.id_of("hello"))
+        assert entry is not None
+        rig.node.delivery.deliver(entry.message)
+        rig.turn()
+        self.assertEqual((rig.log, bob.shown), (["sent hello", "offline hello"], ["hello"]))
+
+
 class Late(MemoryOutbox):
     """Its answers come late: the relay may read what the node does not know to be durable."""
 

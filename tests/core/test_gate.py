@@ -15,17 +15,13 @@ from imconnect.events.values import Event, Offlined, Sent
 from imconnect.model import Status
 from imconnect.wire.client_codec import (
     IdsReply,
-    Pushed,
-    ReceiptReply,
-    Response,
     SendReply,
     StatesReply,
     encode_get_msg_ids,
     encode_state_query,
 )
-from tests.core.rig import ALICE, BOB, CAROL, Client, Rig, client_id, send_frame
+from tests.core.rig import ALICE, BOB, CAROL, Rig, client_id, send_frame
 from tests.core.test_nodes import NodesTestCase
-from tests.core.test_schedules import SEEDS, Judge, JudgedLink, Schedule, play
 from tests.support import TestCase
 
 #: `rocketmq.producer.send_timeout` here, seconds.
@@ -407,7 +403,9 @@ class LaneTests(TestCase):
         self.assertEqual(self.alice.refused, [("refused", 503)])
         self.broker.dead = set()
         self.rig.advance(6)
-        self.assertEqual((self.alice.accepted, self.carol.shown, self.bob.shown), (["stuck", "stored"], ["stuck"], ["stored"]))
+        self.assertEqual(
+            (self.alice.accepted, self.carol.shown, self.bob.shown), (["stuck", "stored"], ["stuck"], ["stored"])
+        )
 
     def test_what_the_broker_refuses_for_good_counts_as_settled(self) -> None:
         """It is parked, its sender is told that it was accepted, its receiver gets it, and nobody waits for it."""
@@ -418,46 +416,3 @@ class LaneTests(TestCase):
         self.rig.advance(1)
         self.assertEqual((self.alice.accepted, self.bob.shown), (["poison", "fine"], ["poison", "fine"]))
         self.assertEqual(self.rig.node.relay.parked, 1)
-
-
-class SafeJudge(Judge):
-    """The same promises, and this one."""
-
-    rig: Rig
-
-    def saw(self, link: JudgedLink, response: Response) -> None:
-        super().saw(link, response)
-        rows = self.rig.store.tables.messages
-        if isinstance(response, SendReply) and response.status == Status.STORED and response.msg_id not in rows:
-            self.broken.append(f"{response.msg_id} was acknowledged before the broker had it")
-        if isinstance(response, Pushed) and response.msg_id not in rows:
-            self.broken.append(f"{response.content!r} was pushed before the broker had it")
-        if isinstance(response, ReceiptReply) and rows[response.msg_id].msg_status < response.status:
-            self.broken.append(f"the receipt of {response.msg_id} was told before the broker had it")
-
-
-class SafeSchedule(Schedule):
-    """A schedule in which acting waits for the broker, which is away now and then."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed, ack_after_broker=True, broker_timeout=TIMEOUT)
-        judge = SafeJudge(lambda: self.rig.clock.seconds())
-        judge.rig, judge.in_order = self.rig, self.judge.in_order
-        self.judge = judge
-
-
-class ScheduleTests(TestCase):
-    """The promises, under anything that may happen to one node."""
-
-    def test_random_schedules(self) -> None:
-        """Nothing is told before the broker has it, and everything else holds as it does otherwise."""
-        play(self, SafeSchedule, SEEDS // 4)
-
-    def test_judge_is_not_blind(self) -> None:
-        """What is told too early is found out."""
-        schedule = SafeSchedule(0)
-        bob = Client(schedule.rig, BOB, "", schedule.link(schedule.judge, BOB))
-        assert isinstance(bob.link, JudgedLink)
-        schedule.judge.saw(bob.link, Pushed(1, b"", ALICE, BOB, 1, "early", 0, 0))
-        schedule.judge.saw(bob.link, SendReply(b"", 2, BOB, ALICE, 1, 0, ""))
-        self.assertEqual(len(schedule.judge.broken), 2)

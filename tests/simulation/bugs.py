@@ -18,6 +18,7 @@ from imconnect.core.act import Act
 from imconnect.core.backfill import Backfill
 from imconnect.core.delivery import Delivery
 from imconnect.core.dispatch import Dispatch
+from imconnect.core.gate import Gate
 from imconnect.core.outcome import Outcome
 from imconnect.core.recent import Recent
 from imconnect.core.relay import Relay
@@ -206,6 +207,11 @@ def offline_of_nobody(patch: Patch) -> None:
     patch(Delivery, "offline", quiet)
 
 
+def broker_not_waited_for(patch: Patch) -> None:
+    """`ack_after: broker` acts on what is durable here."""
+    patch(Gate, "durable", lambda self, batch, first: self._act.durable(batch, first))
+
+
 BUGS: Sequence[Bug] = (
     acknowledge_before_append,
     repeat_answered_before_its_original,
@@ -225,4 +231,5 @@ BUGS: Sequence[Bug] = (
     hints_and_watch_off,
     full_session_never_counted,
     offline_of_nobody,
+    broker_not_waited_for,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from imconnect.core.settings import Settings
 from imconnect.events.values import Acknowledged
-from imconnect.model import Applied, Status
+from imconnect.model import Applied, Message, Status
 from imconnect.wire import client_codec as wire
 from imconnect.wire.client_codec import Pushed, ReceiptReply, SendReply, WithdrawNotice, WithdrawReply
 from tests.simulation.model import Model
@@ -60,6 +60,11 @@ class Judge:
         else:
             self.broken(f"{link.user} was told {response}")
 
+    def _safe(self, msg_id: int, status: int, what: str) -> None:
+        """Where the broker's word counts, nothing is told before it has it."""
+        if self.record.acts_later and (msg_id, status) not in self.record.queued:
+            self.broken(f"{what} of {msg_id} was told before the broker had it")
+
     # -- messages
 
     def _push(self, link: Link, push: Pushed) -> None:
@@ -78,6 +83,7 @@ class Judge:
             self.broken(f"{push.content!r} was shown after its {end}")
         if (link.server.number, msg_id) in self._told_ended:
             self.broken(f"{push.content!r} was shown after business had told its end")
+        self._safe(msg_id, 0, "the text")
         self._again_or_in_order(link, push)
 
     def _again_or_in_order(self, link: Link, push: Pushed) -> None:
@@ -112,19 +118,19 @@ class Judge:
     # -- answers
 
     def _answer(self, link: Link, reply: SendReply) -> None:
-        if not link.asked or link.asked[0].client_msg_id != reply.client_msg_id:
-            self.broken(f"{link.user} was answered out of order")
-            return
-        asked = link.asked.popleft()
         good = reply.status == Status.STORED
-        self._answers[asked, good] += 1
         here = self.record.of(link.server.number)
-        durable = here.sends.get((asked.sender, asked.client_msg_id))
+        durable = here.sends.get((link.user, reply.client_msg_id))
+        asked = self._asked(link, reply, durable)
+        if asked is None:
+            return
+        self._answers[asked, good] += 1
         if good:
             if durable is None or durable.msg_id != reply.msg_id:
                 self.broken(f"{asked.text!r} was acknowledged and is not durable")
             elif (durable.content, durable.receiver) != (asked.text, asked.receiver):
                 self.broken(f"{asked.text!r} was acknowledged and {durable.content!r} is durable")
+            self._safe(reply.msg_id, 0, "the storing")
             asked.msg_id = reply.msg_id
         elif reply.code == CONFLICT:
             others = [one for one in link.person.sent if one.client_msg_id == asked.client_msg_id and one is not asked]
@@ -134,6 +140,18 @@ class Judge:
             self.broken(f"{asked.text!r} was refused with {reply.code}")
         elif durable is not None and durable.content == asked.text and asked.msg_id:
             self.broken(f"the repeat of {asked.text!r} was refused after it had been acknowledged")
+
+    def _asked(self, link: Link, reply: SendReply, durable: Message | None) -> Sending | None:
+        """Which of his sends is answered: the oldest. But a refusal does not wait where the broker is waited for."""
+        waiting = [asked for asked in link.asked if asked.client_msg_id == reply.client_msg_id]
+        if not waiting or (link.asked[0] is not waiting[0] and not self.record.acts_later):
+            self.broken(f"{link.user} was answered out of order")
+            return None
+        if self.record.acts_later and durable is not None:
+            conflict = reply.code == CONFLICT
+            waiting = [asked for asked in waiting if (asked.text != durable.content) is conflict] or waiting
+        link.asked.remove(waiting[0])
+        return waiting[0]
 
     def _withdrawal(self, link: Link, reply: WithdrawReply) -> None:
         msg_id, here, fact = reply.msg_id, self.record.of(link.server.number), self.model.facts.get(reply.msg_id)
@@ -175,8 +193,12 @@ class Judge:
         elif by_business:
             if fact is None or fact.status < status:
                 self.broken(f"business told the receipt {status} of {message.content!r} before it had it")
-        elif self.record.of(link.server.number).acked.get(msg_id, 0) < status:
-            self.broken(f"the receipt {status} of {message.content!r} was told before it was durable")
+        else:
+            here = self.record.of(link.server.number)
+            here.known_ends.add(msg_id)
+            if here.acked.get(msg_id, 0) < status:
+                self.broken(f"the receipt {status} of {message.content!r} was told before it was durable")
+            self._safe(msg_id, status, "the receipt")
 
     def _notice(self, link: Link, notice: WithdrawNotice) -> None:
         link.notices.add(notice.msg_id)

@@ -22,13 +22,17 @@ class Judging(Protocol):
 class Record:
     """Every node's log over all its lives, and what went wrong with any of them."""
 
-    def __init__(self, lane: Callable[[Event], int]) -> None:
+    def __init__(self, lane: Callable[[Event], int], acts_later: bool) -> None:
         #: What was broken, in words. Not raised: the node is in the middle of a turn.
         self.broken: list[str] = []
         #: Every message that was ever durable anywhere.
         self.messages: dict[int, Message] = {}
         self.nodes: dict[int, NodeRecord] = {}
         self.lane = lane
+        #: Nodes act on what is durable when the queue has it (`outbox.ack_after: broker`).
+        self.acts_later = acts_later
+        #: What the queue has heard: (msgId, 0 for the message itself, a status, or WITHDRAWN).
+        self.queued: set[tuple[int, int]] = set()
         self._committed: dict[int, set[int]] = {}
 
     def of(self, node: int) -> NodeRecord:
@@ -115,8 +119,10 @@ class NodeRecord:
 
     def told(self, events: Sequence[Event]) -> Callable[[], None]:
         """The node is about to hear that this batch is durable. -> to be called when it has acted."""
+        if self._world.acts_later:
+            self._news.clear()
         for event in events:
-            if isinstance(event, Acknowledged | Withdrawn) and not event.by_business:
+            if isinstance(event, Acknowledged | Withdrawn) and not event.by_business and not self._world.acts_later:
                 self.known_ends.add(event.msg_id)
         mine = [event for event in self._news if event in events]
         self._news = [event for event in self._news if event not in mine]
@@ -141,7 +147,7 @@ class NodeRecord:
         if number in waiting:
             if next(iter(waiting)) != number:
                 self._world.broken.append(f"event {number} of node {self.number} passed an earlier one of its queue")
-            del waiting[number]
+            self._world.queued.add(told_by(waiting.pop(number)))
 
     def done(self, positions: Mapping[int, int]) -> None:
         """The relay marks what the queue has."""
@@ -165,3 +171,12 @@ class NodeRecord:
             for higher in (Status.DELIVERED, Status.READ)
             if higher >= status
         )
+
+
+def told_by(event: Event) -> tuple[int, int]:
+    """Which message, and what of it."""
+    if isinstance(event, Acknowledged):
+        return event.msg_id, int(event.status)
+    if isinstance(event, Withdrawn):
+        return event.msg_id, WITHDRAWN
+    return event.message.msg_id, 0

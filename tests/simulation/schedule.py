@@ -48,7 +48,7 @@ def settings_of(random: Random, one_lane: bool) -> Settings:
         connections_per_user=2,
         commands_per_second=1e6,
         burst=10**6,
-        unacknowledged=random.choice((2, 4)) if small else 1000,
+        unacknowledged=random.choice((2, 4, 1000, 1000)),
         outgoing_bytes=400 if small else 1048576,
         unacknowledged_total=6 if small else 100000,
         outbox_max_events=random.choice((6, 1000000, 1000000)),
@@ -56,6 +56,8 @@ def settings_of(random: Random, one_lane: bool) -> Settings:
         withdraw_window=1e6,
         business_lag=random.choice((15.0, 1e6, 1e6)),
         drain_deadline=2.0,
+        ack_after_broker=random.random() < 0.25,
+        broker_timeout=5.0,
     )
 
 
@@ -171,11 +173,14 @@ class Schedule:
         self.verdict()
 
     def due(self, person: Person) -> list[int]:
-        """What he has to acknowledge. A full outbox drops ACKs, and nobody may ask again: so he does it again himself."""
-        dropped = []
-        if self.world.settings.outbox_max_events < ROOM:
-            dropped = [msg_id for user, msg_id in self.world.store.tables.owed if user == person.user]
-        return person.not_acknowledged() + [msg_id for msg_id in dropped if msg_id in person.acked]
+        """What he has to acknowledge. ACKs over a bound are dropped (a full outbox, look-ups per second), and a node
+        without room to remember its pushes does not ask again: there he does it again himself."""
+        again: list[int] = []
+        settings = self.world.settings
+        if min(settings.outbox_max_events, settings.unacknowledged_total) < ROOM:
+            owed = self.world.store.tables.owed
+            again = [msg_id for user, msg_id in owed if user == person.user and msg_id in person.acked]
+        return person.not_acknowledged() + again
 
     def check_notices(self) -> None:
         """Whoever missed a withdrawal has been told of it at his login."""

@@ -39,7 +39,7 @@ class World:
         self.model = Model()
         self.store = MemoryStore()
         self.broker: Broker | None = None
-        self.record = Record(lambda event: self.broker.lane(event) if self.broker else 0)
+        self.record = Record(lambda event: self.broker.lane(event) if self.broker else 0, settings.ack_after_broker)
         self.judge = Judge(self.record, self.model, lambda: self.timeline.now, settings)
         if queues:
             self.broker = Broker(queues, self.faults, self.record)
