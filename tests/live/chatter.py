@@ -47,6 +47,7 @@ class Chatter:
         self._shaking: Any = None
         self._later: IDelayedCall | None = None
         self._timers: list[IDelayedCall] = []
+        self._postponed: IDelayedCall | None = None
         self._ports = list(ports)
         self._factory = ClientFactory(
             reactor, f"ws://{HOST}:{ports[0]}/websocket", user, on_open=self._opened, on_frame=self._frame,
@@ -217,4 +218,6 @@ class Chatter:
             self.answered[send.key] = (send, reply.msg_id)
 
     def _postpone(self) -> None:
-        self.after(POSTPONED, self._ask_again)
+        if self._postponed is None or not self._postponed.active():
+            self._postponed = self.reactor.callLater(POSTPONED, self._ask_again)
+            self._timers.append(self._postponed)
