@@ -15,7 +15,7 @@ from imconnect.tap.logged import FAULT
 from tests.support import TestCase
 
 #: Makes the gateway's service as twistd does, then says which points' methods are wrapped.
-_MAKE = """
+MAKE = """
 import sys
 from imconnect.tap.gateway import makeService
 from imconnect.tap import Options
@@ -118,7 +118,7 @@ class ArmTests(TestCase):
 class MakeServiceTests(TestCase):
     def make(self, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("IMCONNECT")}
-        command = [sys.executable, "-c", _MAKE, self.mktemp()]
+        command = [sys.executable, "-c", MAKE, self.mktemp()]
         env: Any = {**inherited, **environment}
         return subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=60)
 
