@@ -132,6 +132,9 @@ class ClientProtocol(WebSocketClientProtocol):
 
     def _beat(self) -> None:
         """Say that we are here, and notice when nobody answers: TCP alone takes a quarter of an hour for that."""
+        if self.state != self.STATE_OPEN:
+            # It is closing, which has a timeout of its own.
+            return
         if self._quiet:
             self.wasNotCleanReason = "the gateway does not answer"
             self.dropConnection(abort=True)

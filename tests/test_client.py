@@ -504,6 +504,16 @@ class ConnectionTests(ClientTestCase):
         self.assertEqual(self.gateway.attempts, 1)
         self.assertEqual(self.gateway.requests, [KeepAlive()] * 10)
 
+    def test_no_sign_of_life_while_closing(self) -> None:
+        """When it would fall due between the two close frames, none is sent."""
+        client = self.online(keep_alive=20)
+        self.clock.advance(19.9)
+        stopped = client.stop()
+        self.clock.advance(0.2)
+        self.gateway.flush()
+        self.successResultOf(stopped)
+        self.assertEqual((self.gateway.requests, self.gateway.closes), ([], [(True, 1000)]))
+
     def test_stop(self) -> None:
         """A stop closes with 1000, and fires when the connection is gone."""
         client = self.online()

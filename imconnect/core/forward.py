@@ -28,6 +28,8 @@ BATCH = 500
 WAITING = 20_000
 #: Seconds that a call may take, and for which a node that did not answer is left alone.
 DEADLINE, DOWN = 1.0, 1.0
+#: Seconds between two looks whether everything has been answered.
+LOOK = 0.02
 #: How often ends and kicks are tried at a node that takes nothing.
 ATTEMPTS = 5
 
@@ -138,6 +140,12 @@ class Forward:
         """Older sessions of this device end, on these nodes."""
         for node in nodes:
             self._put(node, kick)
+
+    async def idle(self) -> None:
+        """Until everything that was put is answered; of a node that does not answer, its messages have gone offline."""
+        deadline = self._clock.seconds() + DEADLINE + DOWN
+        while (self._routing or any(lane.flying for lane in self._lanes.values())) and self._clock.seconds() < deadline:
+            await sleep(self._clock, LOOK)
 
     def _best_effort(self, user: int, item: Item) -> None:
         if self.waiting >= WAITING:

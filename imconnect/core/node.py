@@ -209,6 +209,10 @@ class Node:
         """Ask everybody to leave, then finish what was taken in. What the queue has not taken stays in the log."""
         await drain(self._clock, self.hub, self.end, self._settings.drain_rate, self._settings.drain_deadline)
         await self.pipeline.idle()
+        if self.others is not None:
+            # Cut off in the middle, nobody would know whether it was taken: it would go offline behind what comes next.
+            await self.others.forward.idle()
+            await self.pipeline.idle()
 
     async def stop(self) -> None:
         """End what runs in the background and close the log."""

@@ -120,6 +120,19 @@ class TalkTests(NodesTestCase):
         self.assertEqual((["a"], ["a"]), (bob.shown, bob.notices))
         self.assertEqual([], self.two.log)
 
+    def test_leaving_waits_for_what_is_under_way(self) -> None:
+        """The drain ends when the other node has answered; what that does not answer is offline by then."""
+        alice, _ = self.meet()
+        self.ways[1].deaf = True
+        alice.send(BOB, "a")
+        self.one.turn()
+        drained = Deferred.fromCoroutine(self.one.node.drain())
+        self.settle()
+        self.assertNoResult(drained)
+        self.one.advance(DEADLINE + DOWN + 0.1)
+        self.successResultOf(drained)
+        self.assertEqual(["sent a", "offline a"], self.one.log)
+
     def test_business_of_one_node_tells_people_of_the_other(self) -> None:
         """A receipt that only business could tell, and a hint, find their way."""
         alice, bob = self.meet()
