@@ -15,7 +15,8 @@ from imconnect.errors import Unavailable
 from imconnect.model import Claim, Claimed
 
 _PACKED = Struct(">Q8s?")
-#: Two sets per user take turns: what ended is known for 10 to 20 minutes.
+#: Two sets per user take turns: what ended is known for 10 to 20 minutes. The next one is asked too: whoever wrote it may
+#: have a clock that is ahead.
 SLOT_MS = 600_000
 #: Deletes what is still the caller's provisional claim.
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
@@ -72,10 +73,9 @@ class RedisSentIndex:
     def _ended(self, user: int, msg_ids: list[int]) -> set[int]:
         slot = self._now_ms() // SLOT_MS
         pipe = self._client.pipeline(transaction=False)
-        for key in (_slot(user, slot), _slot(user, slot - 1)):
-            pipe.smismember(key, msg_ids)
-        now, before = pipe.execute()
-        return {msg_id for msg_id, one, two in zip(msg_ids, now, before, strict=True) if one or two}
+        for asked in (slot - 1, slot, slot + 1):
+            pipe.smismember(_slot(user, asked), msg_ids)
+        return {msg_id for msg_id, *found in zip(msg_ids, *pipe.execute(), strict=True) if any(found)}
 
 
 def _key(claim: Claim) -> str:

@@ -202,11 +202,11 @@ class JavaHashesTests(RedisCase):
 
 
 class RedisSentIndexTests(RedisCase, SentIndexContract):
-    def make(self) -> RedisSentIndex:
+    def make(self, now_ms: int = 1_800_000_000_000) -> RedisSentIndex:
         calls = RedisCalls(self.reactor, self.server.url(), "sent", 0.5)
         calls.start()
         self.addCleanup(calls.stop)
-        return RedisSentIndex(calls, 60.0, lambda: 1_800_000_000_000)
+        return RedisSentIndex(calls, 60.0, lambda: now_ms)
 
     def take_away(self) -> None:
         self.server.kill9()
@@ -240,6 +240,14 @@ class RedisSentIndexTests(RedisCase, SentIndexContract):
         with self.assertRaises(Unavailable) as raised:
             await index.claim([claim(1)])
         self.assertIn(key, str(raised.exception))
+
+    async def test_clocks_a_minute_apart(self) -> None:
+        """What a node with a clock that is ahead, or behind, says to have ended is known to the others."""
+        for skew in (-60_000, 60_000):
+            one, two = self.make(), self.make(1_800_000_000_000 + skew)
+            await two.settle([], [(ALICE, 7)])
+            self.assertEqual({7}, await one.ended(ALICE, [7]), skew)
+            self.client.flushall()
 
     async def test_windows(self) -> None:
         """A claim and what ended are forgotten in time."""
