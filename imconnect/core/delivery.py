@@ -81,7 +81,9 @@ class Delivery:
             if session.had(message.msg_id):
                 # Handed over twice, because the answer to the first time was lost; or the store was faster than the
                 # broker's answer. Nobody runs its clock any more where it has been given up meanwhile.
-                taken = taken or self._resend.get(message.msg_id) is not None
+                if self._resend.get(message.msg_id) is not None:
+                    self._resend.hold(message, frame, late)
+                    taken = True
             elif session.stage is Stage.LIVE:
                 self.push(session, self._resend.hold(message, frame, late), kind)
                 taken = True
@@ -133,7 +135,8 @@ class Delivery:
         """Write what waited behind the backfill, without what the session has had or must not show any more."""
         for message, frame in session.take_waiting():
             if not self._recent.ended(message.msg_id) and not session.had(message.msg_id):
-                self.push(session, self._resend.hold(message, frame), "live")
+                entry = self._resend.get(message.msg_id) or self._resend.hold(message, frame)
+                self.push(session, entry, "live")
 
     def give_back(self, session: Session) -> None:
         """A session that gets nothing for now: what waited in its queue, and nowhere else, is turned offline."""

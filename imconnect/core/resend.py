@@ -54,6 +54,9 @@ class Resend:
         if entry is None:
             entry = self._entries[message.msg_id] = Waiting(message, frame, offline)
             self._users.setdefault(message.receiver, {})[message.msg_id] = entry
+        elif not offline:
+            # First shown from the store, and now this node is the one that must end it.
+            entry.offline = False
         return entry
 
     def pushed(self, entry: Waiting, now: float) -> None:

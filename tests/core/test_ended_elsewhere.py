@@ -104,6 +104,20 @@ class GivenUpTests(TestCase):
         rig.turn()
         self.assertEqual((rig.log, bob.shown), (["sent hello", "offline hello"], ["hello"]))
 
+    def test_shown_as_offline_already(self) -> None:
+        """Another node had turned it offline before this one, which accepted it, acts: it still owes it an end."""
+        rig = Rig()
+        alice, bob = rig.sign_in(ALICE), rig.sign_in(BOB)
+        alice.send(BOB, "hello")
+        rig.turn()
+        entry = rig.node.resend.end(rig.id_of("hello"))
+        assert entry is not None
+        rig.node.resend.hold(entry.message, entry.frame, offline=True)
+        rig.node.delivery.deliver(entry.message)
+        bob.leave()
+        rig.turn()
+        self.assertEqual(rig.log, ["sent hello", "offline hello"])
+
 
 class Late(MemoryOutbox):
     """Its answers come late: the relay may read what the node does not know to be durable."""
