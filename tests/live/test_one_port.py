@@ -9,6 +9,7 @@ import json
 import signal
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -78,6 +79,7 @@ class RollingRestartTests(InstancesTestCase):
         crowd = [await self.online(nodes[0], user, retry_unavailable=True) for user in users]
         over: list[bool] = []
         talks = [Deferred.fromCoroutine(self.talk(person, users, over)) for person in crowd]
+        await self.until(lambda: all(len(person.messages) > 2 for person in crowd), "everybody talks", 20)
         for node in nodes:
             await self.restarted(node, crowd)
         over.append(True)
@@ -85,7 +87,10 @@ class RollingRestartTests(InstancesTestCase):
         for person in crowd:
             count = counts[(person.user - ANN - 1) % self.people]
             await self.until(partial(self.shown, person, count), f"{person.user} has {count} messages", 20)
-            self.assertEqual(person.texts, [str(number) for number in range(count)])
+            numbers = [int(text) for text in person.texts]
+            late = [(after, before) for before, after in pairwise(numbers) if after < before]
+            self.assertEqual(late, [], f"{person.user} was shown these behind those")
+            self.assertEqual(numbers, list(range(count)))
             self.assertEqual(Counter(Counter((at, push.msg_id) for at, push in person.pushes).values()).keys(), {1})
         self.assertGreater(min(counts), 20)
         # Everybody was told to leave at least once, and nobody was thrown out.
