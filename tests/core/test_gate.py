@@ -111,7 +111,7 @@ class WaitingTests(BrokerAwayTestCase):
         self.rig.advance(1)
         self.away()
         self.bob.ack("hello")
-        self.rig.advance(51)
+        self.rig.advance(56)
         self.assertEqual(self.bob.shown, ["hello", "hello"])
         self.bob.ack("hello")
         self.rig.advance(1)
