@@ -145,7 +145,7 @@ class FailedCommitTests(TestCase):
         self.rig.advance(1)
         self.rig.outbox.fail_appends = False
         self.assertEqual(self.alice.receipts, [])
-        self.rig.advance(8.5)
+        self.rig.advance(9.5)
         self.assertEqual(self.bob.shown, ["hello", "hello"])
         self.bob.ack("hello")
         self.rig.advance(1)
