@@ -27,7 +27,8 @@ from tests.live.settle import note_turns, settle
 from tests.live.talker import Talker
 from tests.live.world import Whole, World
 from tests.servers.mariadb import MariaDb
-from tests.servers.rocketmq_broker import CannotRun, DevBroker
+from tests.servers.private import CannotRun
+from tests.servers.rocketmq_broker import DevBroker
 
 #: `retry.delays` and `retry.give_up`, seconds: short, so that retries and giving up happen in a short run.
 DELAYS, GIVE_UP = (2.0, 4.0, 8.0), 4.0

@@ -14,7 +14,7 @@ from imconnect.backends.sql.schema import metadata
 from tests.live.case import missing
 from tests.servers import mariadb
 from tests.servers.mariadb import MariaDb
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 
 #: Name -> URL of those that have the schema already.
 _MADE: dict[str, str] = {}

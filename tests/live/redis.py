@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from tests.live.case import missing
 from tests.servers import redis
+from tests.servers.private import CannotRun
 from tests.servers.redis import RedisServer
-from tests.servers.rocketmq_broker import CannotRun
 
 
 def server(start: Callable[[], RedisServer] = redis.shared) -> RedisServer:

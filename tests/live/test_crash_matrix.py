@@ -23,7 +23,7 @@ from tests.live.matrix import CELLS, SETTINGS, Cell, Form, chosen, play
 from tests.live.redis import server
 from tests.live.world import Nodes, Whole, World
 from tests.servers import mariadb, rocketmq_broker
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 from tests.support import TestCase
 
 SEED = os.environ.get("IMCONNECT_MATRIX_SEED") or str(random.randrange(10**6))

@@ -37,7 +37,7 @@ from tests.live.notified import Notified
 from tests.live.processes import BusinessProcess, GatewayProcess, is_alive, until
 from tests.servers import rocketmq_broker
 from tests.servers.mariadb import MariaDb
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 
 _no_java = shutil.which("java") is None or shutil.which("mvn") is None
 _skip = (

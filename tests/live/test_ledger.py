@@ -15,7 +15,7 @@ from tests.live.record import Record
 from tests.live.schedule import Blow, schedule
 from tests.live.world import Whole, World
 from tests.servers import mariadb, rocketmq_broker
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 from tests.support import TestCase
 
 SEED = int(os.environ.get("IMCONNECT_LEDGER_SEED") or random.randrange(10**6))

@@ -18,7 +18,7 @@ from imconnect.rocketmq.admin import Admin
 from tests.live.people import Person
 from tests.live.processes import GatewayProcess, until
 from tests.live.test_imbusiness import QUEUES, ImbusinessTestCase
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 
 ANN, BEN, CARL = 1001, 1002, 1003
 

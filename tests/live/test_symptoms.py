@@ -29,7 +29,8 @@ from tests.live.case import LiveTestCase
 from tests.live.processes import HOST, BusinessProcess, GatewayProcess, ServerProcess, free_port
 from tests.live.raw import frame
 from tests.live.test_imbusiness import ImbusinessTestCase
-from tests.servers.rocketmq_broker import CannotRun, DevBroker
+from tests.servers.private import CannotRun
+from tests.servers.rocketmq_broker import DevBroker
 from tests.support import TestCase
 
 ROOT = Path(__file__).resolve().parents[2]

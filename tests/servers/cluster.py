@@ -17,8 +17,8 @@ from tests.live.processes import HOST, free_port, script
 from tests.servers import rocketmq_broker
 from tests.servers.mariadb import ensure_mariadb
 from tests.servers.parts import ROOT, Cluster, Part, served
+from tests.servers.private import CannotRun
 from tests.servers.redis import ensure_redis
-from tests.servers.rocketmq_broker import CannotRun
 
 TOPIC, QUEUES = "XZLL_C2CMSG_TOPIC", 8
 GATEWAYS = (1, 2, 3)

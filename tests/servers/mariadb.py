@@ -12,17 +12,13 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun, PrivateServer, from_debian, serve
 
 START_TIMEOUT = 90.0
 USER, DATABASE = "imconnect", "imconnect"
@@ -39,46 +35,23 @@ SETTINGS = {
 
 def ensure_mariadb() -> str:
     """The server's program, from Debian where it is missing and we are root. Raises CannotRun."""
-    found = _program()
-    if found:
-        return found
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise CannotRun("MariaDB is missing: install mariadb-server")
-    # Debian would start a server of its own; this one is private.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "mariadb-server"]):
-        subprocess.run(["apt-get", "-qq", *command], check=True, env=environment, stdout=sys.stderr)
-    found = _program()
-    if not found:
-        raise CannotRun("mariadb-server was installed, but there is no mariadbd")
-    return found
+    return from_debian(_program, "MariaDB", "mariadb-server")
 
 
 def _program() -> str | None:
     return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-class MariaDb:
-    """One server with one empty database. Its port stays the same over restarts; so does its data."""
+class MariaDb(PrivateServer):
+    """One server with one empty database. Its data stays the same over restarts."""
+
+    what = "MariaDB"
 
     def __init__(self, folder: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
-        self.folder = folder
-        self.port = port or free_port()
+        super().__init__(folder, port)
         self.password = secrets.token_hex(8)
         #: Options of the server; what is changed here counts from the next start.
         self.settings = {**SETTINGS, **(settings or {})}
-        self._server: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        if self._server is None:
-            raise CannotRun("MariaDB is not running")
-        return self._server.pid
-
-    @property
-    def runs(self) -> bool:
-        """It was started, and not stopped or killed here."""
-        return self._server is not None
 
     def url(self, database: str = DATABASE) -> str:
         """For `business.database`."""
@@ -86,12 +59,15 @@ class MariaDb:
 
     def start(self, timeout: float = START_TIMEOUT) -> MariaDb:
         """Returns once it answers. Raises CannotRun."""
+        self.run(timeout)
+        return self
+
+    def command(self) -> Sequence[str]:
         program = ensure_mariadb()
-        self.folder.mkdir(parents=True, exist_ok=True)
         data = self.folder / "data"
         if not data.is_dir():
             self._initialise(data)
-        command = [
+        return [
             program,
             "--no-defaults",
             f"--datadir={data}",
@@ -103,10 +79,18 @@ class MariaDb:
             *self._options(),
             *self._as_user(),
         ]
-        with (self.folder / "error.log").open("ab") as log:
-            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._wait(time.monotonic() + timeout)
-        return self
+
+    def answers(self) -> bool:
+        import pymysql
+
+        try:
+            self.query("SELECT 1")
+        except (pymysql.MySQLError, OSError):
+            return False
+        return True
+
+    def ended(self) -> None:
+        Path(self.socket).unlink(missing_ok=True)  # a killed one leaves it
 
     @property
     def socket(self) -> str:
@@ -131,39 +115,6 @@ class MariaDb:
                 return list(cursor.fetchall())
         finally:
             connection.close()
-
-    def stop(self) -> None:
-        """SIGTERM, and wait for the clean end."""
-        self._end(signal.SIGTERM)
-
-    def kill9(self) -> None:
-        """As a machine that dies."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._server is not None:
-            self._server.send_signal(number)
-            try:
-                self._server.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                self._server.kill()
-                self._server.wait(timeout=30)
-            self._server = None
-            Path(self.socket).unlink(missing_ok=True)  # a killed one leaves it
 
     def _initialise(self, data: Path) -> None:
         options = [*self._options(), *self._as_user()]
@@ -199,30 +150,6 @@ class MariaDb:
             raise CannotRun("there is no user mysql: install mariadb-server") from None
         return ["--user=mysql"]
 
-    def _wait(self, deadline: float) -> None:
-        import pymysql
-
-        assert self._server is not None
-        while True:
-            if self._server.poll() is not None:
-                self._server = None
-                raise CannotRun(f"MariaDB ended at its start, see {self.folder}/error.log")
-            try:
-                self.query("SELECT 1")
-                return
-            except (pymysql.MySQLError, OSError):
-                if time.monotonic() > deadline:
-                    self.kill9()
-                    raise CannotRun("MariaDB did not start in time") from None
-                time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
 
 _shared: list[MariaDb] = []
 
@@ -249,22 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     server = MariaDb(given.dir.resolve(), port=given.port)
     server.password = given.password
-
-    def interrupt(*_signal: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with server:
-            print(f"READY {server.url()} pid={server.pid}", flush=True)
-            while os.read(sys.stdin.fileno(), 4096):
-                pass
-    except CannotRun as error:
-        print(f"mariadb: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
-    return 0
+    return serve(server, server.url)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.live.processes import clean_environment
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 
 ROOT = Path(__file__).parent.parent.parent
 #: Seconds for a part to be ready (a database that is made anew, on a busy machine), to stop, and between two looks.

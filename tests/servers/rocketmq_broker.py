@@ -27,6 +27,7 @@ from typing import Self
 
 from imconnect.rocketmq import frames
 from imconnect.rocketmq.codes import Request, Response
+from tests.servers.private import CannotRun, from_debian
 
 HERE = Path(__file__).resolve().parent / "rocketmq"
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "rocketmq"
@@ -42,20 +43,14 @@ JVM = (
 )
 
 
-class CannotRun(Exception):
-    """This machine has no Java or Maven and we may not install them, or the broker does not come up."""
-
-
 def ensure_java() -> None:
     """Java, its compiler and Maven, from Debian where they are missing and we are root. Raises CannotRun."""
-    missing = [name for name in ("java", "javac", "mvn") if shutil.which(name) is None]
-    if not missing:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise CannotRun(f"RocketMQ needs {', '.join(missing)}: install a JDK (17 or later) and Maven")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "default-jdk-headless", "maven"]):
-        subprocess.run(["apt-get", "-qq", *command], check=True, env=environment, stdout=sys.stderr)
+    from_debian(_programs, "a JDK (17 or later) or Maven", "default-jdk-headless", "maven")
+
+
+def _programs() -> str | None:
+    found = [shutil.which(name) for name in ("java", "javac", "mvn")]
+    return found[0] if all(found) else None
 
 
 def install(version: str = VERSION, cache: Path = CACHE) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.live.processes import is_alive
 from tests.servers.parts import ROOT, Cluster, Part
-from tests.servers.rocketmq_broker import CannotRun
+from tests.servers.private import CannotRun
 from tests.support import TestCase
 
 #: Says that it is ready and who it is, then waits for the end of its input.

@@ -1,0 +1,152 @@
+"""What a private server on loopback is made of, whichever program it runs: installed where it may be, ended by its id."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+
+class CannotRun(Exception):
+    """This machine has not what a server needs and we may not install it, or the server does not come up."""
+
+
+def from_debian(find: Callable[[], str | None], what: str, *packages: str) -> str:
+    """What `find` finds, after these packages were installed where it is missing and we are root. Raises CannotRun."""
+    found = find()
+    if found:
+        return found
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise CannotRun(f"{what} is missing: install {' and '.join(packages)}")
+    # Debian would start a server of its own; ours is private.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        subprocess.run(["apt-get", "-qq", *command], check=True, env=environment, stdout=sys.stderr)
+    found = find()
+    if not found:
+        raise CannotRun(f"{' and '.join(packages)} installed, but {what} is not there")
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class PrivateServer:
+    """One program that listens on one port of loopback, which stays the same over restarts. Blocking."""
+
+    #: How people call it; seconds that a clean end may take.
+    what: ClassVar[str]
+    end_within: ClassVar[float] = 30.0
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._server is None:
+            raise CannotRun(f"{self.what} is not running")
+        return self._server.pid
+
+    @property
+    def runs(self) -> bool:
+        """It was started, and not stopped or killed here."""
+        return self._server is not None
+
+    def command(self) -> Sequence[str]:
+        """What is run. Raises CannotRun."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether it can be used."""
+        raise NotImplementedError
+
+    def run(self, timeout: float) -> None:
+        """Returns once it answers. Raises CannotRun."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = self.command()
+        log_file = self.folder / "server.log"
+        with log_file.open("ab") as log:
+            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + timeout
+        while not self.answers():
+            if self._server.poll() is not None:
+                self._server = None
+                raise CannotRun(f"{self.what} ended at its start, see {log_file}")
+            if time.monotonic() > deadline:
+                self.kill9()
+                raise CannotRun(f"{self.what} did not start in time")
+            time.sleep(0.05)
+
+    def start(self) -> Self:
+        """Returns once it answers. Raises CannotRun."""
+        self.run(60.0)
+        return self
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the clean end."""
+        self._end(signal.SIGTERM)
+
+    def kill9(self) -> None:
+        """As a machine that dies."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay, nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def ended(self) -> None:
+        """It is gone: for what a subclass has to clear away."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._server is not None:
+            self._server.send_signal(number)
+            try:
+                self._server.wait(timeout=self.end_within)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait(timeout=self.end_within)
+            self._server = None
+            self.ended()
+
+
+def serve(server: PrivateServer, url: Callable[[], str]) -> int:
+    """Run it until stdin closes or a signal comes; for a command of its own. -> its exit status."""
+
+    def interrupt(*_signal: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with server:
+            print(f"READY {url()} pid={server.pid}", flush=True)
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+    except CannotRun as error:
+        print(f"{server.what}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
