@@ -103,7 +103,14 @@ class UnitFileTests(TestCase):
         gateway, business = self.unit("imconnect"), self.unit("imbusiness")
         # One waits for its log, the other for the database.
         self.assertEqual((gateway["TimeoutStartSec"], business["TimeoutStartSec"]), ("300", "infinity"))
-        own = ("ExecStart", "TimeoutStartSec", "LimitNOFILE", "StateDirectory", "StateDirectoryMode", "WorkingDirectory")
+        own = (
+            "ExecStart",
+            "TimeoutStartSec",
+            "LimitNOFILE",
+            "StateDirectory",
+            "StateDirectoryMode",
+            "WorkingDirectory",
+        )
         alike = [{name: text for name, text in unit.items() if name not in own} for unit in (gateway, business)]
         self.assertEqual(*alike)
 
@@ -137,20 +144,29 @@ class ClosingLineTests(TestCase):
     def test_counts(self) -> None:
         """Every word of trial's summary is counted once."""
         for summary, line in (
-            ("PASSED (successes=22)", "22 passed, 0 failed, 0 skipped"),
-            ("PASSED (skips=2, expectedFailures=1, successes=3)", "4 passed, 0 failed, 2 skipped"),
-            (
-                "FAILED (skips=1, failures=1, errors=2, unexpectedSuccesses=1, successes=3)",
-                "3 passed, 4 failed, 1 skipped",
-            ),
-            ("FAILED (errors=1)", "0 passed, 1 failed, 0 skipped"),
+            ("PASSED (successes=22)", (22, 0, 0)),
+            ("PASSED (skips=2, expectedFailures=1, successes=3)", (4, 0, 2)),
+            ("FAILED (skips=1, failures=1, errors=2, unexpectedSuccesses=1, successes=3)", (3, 4, 1)),
+            ("FAILED (errors=1)", (0, 1, 0)),
         ):
-            self.assertEqual(self.module.closing_line(summary), line)
+            self.assertEqual(self.module.counts_of(summary), line)
 
     def test_no_test_is_no_success(self) -> None:
         """trial that ran nothing, or died, has no closing line."""
         for summary in ("PASSED", "", "Ran 0 tests in 0.000s"):
-            self.assertEqual(self.module.closing_line(summary), "")
+            self.assertIsNone(self.module.counts_of(summary))
+
+    def test_halves_are_everything(self) -> None:
+        """No test module is in both halves of `make test`, or in none."""
+        first, second = self.module.halves()
+        names = [name for name in (*first, *second) if not name.startswith("tests.live.")]
+        live = [name for name in (*first, *second) if name.startswith("tests.live.")]
+        packages = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")} - {"live"}
+        modules = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+        self.assertEqual(sorted(names), sorted(f"tests.{name}" for name in packages | modules))
+        self.assertEqual(
+            sorted(live), sorted(f"tests.live.{path.stem}" for path in (ROOT / "tests" / "live").glob("test_*.py"))
+        )
 
     def run_it(self, source: str) -> tuple[int, str]:
         """(exit status, last line) of .ci/trial on a test module with this text."""
