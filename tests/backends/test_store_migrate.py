@@ -257,6 +257,7 @@ class EngineTests(TestCase):
             ("postgresql://host/name", "not of postgresql"),
             ("mysql+nonsense://host/name", "no driver named mysql+nonsense"),
             ("://", "expected a SQLAlchemy URL"),
+            ("mysql+pymysql://me:hunter2@host:port/name", "expected a SQLAlchemy URL"),
         ):
             error = self.assertRaises(ConfigError, make_engine, url)
             self.assertIn("business.database: ", str(error))

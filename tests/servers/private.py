@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -43,6 +44,24 @@ def free_port() -> int:
         return port
 
 
+def ensure_free(port: int) -> None:
+    """Raises CannotRun where somebody listens there: a server's own words for that are in its log only. 0 is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise CannotRun(f"port {port}: {error}") from None
+
+
+def until_told(what: str, process: subprocess.Popen[bytes]) -> None:
+    """Returns when stdin closes. Raises CannotRun when the process ends before."""
+    while process.poll() is None:
+        if select.select([sys.stdin], [], [], 0.5)[0] and not os.read(sys.stdin.fileno(), 4096):
+            return
+    raise CannotRun(f"{what} has ended, status {process.returncode}")
+
+
 class PrivateServer:
     """One program that listens on one port of loopback, which stays the same over restarts. Blocking."""
 
@@ -56,10 +75,15 @@ class PrivateServer:
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
+    def process(self) -> subprocess.Popen[bytes]:
+        """Raises CannotRun when it does not run."""
         if self._server is None:
             raise CannotRun(f"{self.what} is not running")
-        return self._server.pid
+        return self._server
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def runs(self) -> bool:
@@ -140,10 +164,10 @@ def serve(server: PrivateServer, url: Callable[[], str]) -> int:
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
+        ensure_free(server.port)
         with server:
             print(f"READY {url()} pid={server.pid}", flush=True)
-            while os.read(sys.stdin.fileno(), 4096):
-                pass
+            until_told(server.what, server.process)
     except CannotRun as error:
         print(f"{server.what}: {error}", file=sys.stderr)
         return 1

@@ -27,7 +27,7 @@ from typing import Self
 
 from imconnect.rocketmq import frames
 from imconnect.rocketmq.codes import Request, Response
-from tests.servers.private import CannotRun, from_debian
+from tests.servers.private import CannotRun, ensure_free, from_debian, until_told
 
 HERE = Path(__file__).resolve().parent / "rocketmq"
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "rocketmq"
@@ -85,6 +85,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _fetch(version: str, home: Path) -> None:
     """Into a folder beside the final one, renamed at the end: a fetch that was cut off leaves nothing behind."""
+    print(f"fetching RocketMQ {version} with Maven into {home} (90 MB, once)", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=home) as scratch:
         shutil.copy(HERE / "pom.xml", scratch)
         command = ["mvn", "-B", "-q", f"-Drocketmq.version={version}", "dependency:copy-dependencies"]
@@ -118,11 +119,16 @@ class DevBroker:
         self._jvm: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
-        """Of the JVM. Raises CannotRun when it does not run."""
+    def jvm(self) -> subprocess.Popen[bytes]:
+        """Raises CannotRun when it does not run."""
         if self._jvm is None:
             raise CannotRun("the broker is not running")
-        return self._jvm.pid
+        return self._jvm
+
+    @property
+    def pid(self) -> int:
+        """Of the JVM. Raises CannotRun when it does not run."""
+        return self.jvm.pid
 
     def start(self, timeout: float = START_TIMEOUT, *, create_topic: bool = True) -> DevBroker:
         """Returns once the route of a created topic answers; a broker that asks for credentials lets us create none.
@@ -177,7 +183,9 @@ class DevBroker:
             "topicSysFlag": "0",
             "order": "false",
         }
-        call(self.address, Request.CREATE_TOPIC, fields)
+        answer = call(self.address, Request.CREATE_TOPIC, fields)
+        if answer.code != Response.SUCCESS:
+            raise CannotRun(f"topic {topic} is not created: code {answer.code}: {answer.remark}")
         asked = {"topic": topic, "acceptStandardJsonOnly": "true"}
         while call(self.namesrv, Request.ROUTE, asked).code != Response.SUCCESS:
             if time.monotonic() > deadline:
@@ -262,9 +270,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", default=VERSION, help="of RocketMQ (default: %(default)s)")
     parser.add_argument("--namesrv-port", type=int, default=9876, help="0: any free one (default: %(default)s)")
     parser.add_argument("--listen-port", type=int, default=10911, help="0: any free one (default: %(default)s)")
-    parser.add_argument("--topic", action="append", default=[], metavar="NAME[:QUEUES]", help="create it at start")
+    topic = {"type": _topic, "metavar": "NAME[:QUEUES]", "help": "create it at start"}
+    parser.add_argument("--topic", action="append", default=[], **topic)
     parser.add_argument("--fetch-only", action="store_true", help="fill the cache and end")
-    parser.add_argument("properties", nargs="*", metavar="key=value", help="properties of the broker")
+    parser.add_argument("properties", nargs="*", type=_property, metavar="key=value", help="properties of the broker")
     given = parser.parse_args(arguments)
     cache = given.dir.resolve()
     try:
@@ -277,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cache=cache,
             namesrv_port=given.namesrv_port,
             listen_port=given.listen_port,
-            properties=dict(item.split("=", 1) for item in given.properties),
+            properties=dict(given.properties),
         )
         return _serve(broker, given.topic)
     except (CannotRun, subprocess.CalledProcessError) as error:
@@ -287,18 +296,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _serve(broker: DevBroker, topics: Sequence[str]) -> int:
+def _property(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
+    return name, value
+
+
+def _topic(text: str) -> tuple[str, int]:
+    name, _, queues = text.partition(":")
+    if not name or not (queues or "8").isdecimal():
+        raise argparse.ArgumentTypeError(f"expected NAME[:QUEUES], got {text!r}")
+    return name, int(queues or 8)
+
+
+def _serve(broker: DevBroker, topics: Sequence[tuple[str, int]]) -> int:
     def interrupt(*_signal: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    for address in (broker.namesrv, broker.address):
+        ensure_free(int(address.rsplit(":", 1)[1]))
     with broker:
-        for topic in topics:
-            name, _, queues = topic.partition(":")
-            broker.create_topic(name, int(queues or 8))
+        for name, queues in topics:
+            broker.create_topic(name, queues)
         print(f"READY namesrv={broker.namesrv} broker={broker.address} pid={broker.pid}", flush=True)
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
+        until_told("RocketMQ", broker.jvm)
     return 0
 
 

@@ -49,7 +49,7 @@ def _url(url_or_path: str) -> URL:
         return URL.create("sqlite", database=str(Path(url_or_path).absolute()))
     try:
         return make_url(url_or_path)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         # The library's text would quote the URL, password and all.
         raise ConfigError(_KEY, "expected a SQLAlchemy URL such as mysql+pymysql://user:password@host/name") from None
 
