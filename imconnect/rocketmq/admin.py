@@ -120,6 +120,10 @@ class Admin:
         """One above the newest message."""
         return await self._offset(Request.MAX_OFFSET, queue)
 
+    async def offset_at(self, queue: Queue, when: int) -> int:
+        """The first message that was stored then (ms since the epoch) or later; one above the newest where none was."""
+        return await self._offset(Request.OFFSET_AT, queue, timestamp=str(when))
+
     async def consumer_offset(self, group: str, queue: Queue) -> int | None:
         """Where the group goes on in this queue; None before its first commit."""
         fields = {
@@ -168,8 +172,8 @@ class Admin:
             offset = pulled.next_offset
         return found
 
-    async def _offset(self, code: int, queue: Queue) -> int:
-        fields = {"topic": queue.topic, "queueId": str(queue.number)}
+    async def _offset(self, code: int, queue: Queue, **more: str) -> int:
+        fields = {"topic": queue.topic, "queueId": str(queue.number), **more}
         address = await self._master(queue)
         return number(await self._client.call(address, code, fields, timeout=self._timeout), "offset")
 

@@ -12,6 +12,7 @@ class Request(IntEnum):
     QUERY_OFFSET = 14
     UPDATE_OFFSET = 15
     CREATE_TOPIC = 17
+    OFFSET_AT = 29
     MAX_OFFSET = 30
     MIN_OFFSET = 31
     HEARTBEAT = 34

@@ -21,6 +21,8 @@ from imconnect.rocketmq.window import UNKNOWN, Window
 
 _log = Logger()
 _T = TypeVar("_T")
+#: How far before the last message that we had, by the broker's clock, a queue that lost its end is read again.
+REWIND_MS = 600_000
 _SUSPEND, _SUBSCRIPTION = 2, 4  # bits of a pull's sysFlag: wait for messages; the subscription comes along
 
 # (queue, messages in order, attempt counted from 1) -> None, a Deferred or a coroutine. The messages count as handled
@@ -32,7 +34,7 @@ Handler = Callable[[Queue, Sequence[StoredMessage], int], Any]
 class Settings:
     """How a consumer works. Times in seconds."""
 
-    start: str = "first"  # where a group begins that has no offset yet: "first" or "last"
+    start: str = "first"  # where a group begins that has no offset yet: "first" or "last"; "last" may miss messages
     batch: int = 256  # messages per call of the handler, at most
     buffered: int = 1024  # messages per queue that are fetched ahead
     buffered_bytes: int = 8 << 20  # of their bodies, likewise
@@ -235,13 +237,27 @@ class Lane:
     async def _take(self, pulled: Pulled) -> None:
         if pulled.code != Response.PULL_OFFSET_MOVED:
             self.window.add(pulled)
-        else:  # expired, or lost with the broker's disk: go where it points, once all that we have is handled
+        else:  # expired, or lost with the broker's disk: go on elsewhere, once all that we have is handled
             while not self._stopping and (self.window.in_hand or not self.window.empty):
                 await self._changed.wait(self._settings.retry_rebalance)
             if not self._stopping:
-                _log.warn("{queue}: offset moved to {offset}", queue=self.queue, offset=pulled.next_offset)
-                self.window.move(pulled.next_offset)
+                offset = await self._cancellable(self._moved(pulled))
+                _log.warn("{queue}: offset moved to {offset}", queue=self.queue, offset=offset)
+                self.window.move(offset)
         self._changed.ring()
+
+    async def _moved(self, pulled: Pulled) -> int:
+        """Where it points, but for a queue that lost its end: what was written since has numbers that we have passed.
+
+        It is found by its time; some that was handled before comes again with it.
+        """
+        end = pulled.next_offset
+        if end >= self.window.fetch or self._settings.start == "last":
+            return end
+        first = pulled.min_offset
+        if self.window.newest:
+            first = max(first, await self._admin.offset_at(self.queue, self.window.newest - REWIND_MS))
+        return min(first, end)
 
     async def _call(
         self, code: int, fields: Mapping[str, str], timeout: float = 0.0, good: Sequence[int] = (Response.SUCCESS,)

@@ -19,7 +19,7 @@ SEND_TIMEOUT = 10.0  # seconds; a broker with SYNC_FLUSH takes up to 5 before it
 MAX_MESSAGE = 4 << 20  # bytes of a body, the broker's own default
 MAX_BATCH = 1 << 20  # bytes in one request
 _CLOSE_STEP = 0.05  # seconds
-_AUTO_CREATE_TEMPLATE = "TBW102"
+_AUTO_CREATE_TEMPLATE, _AUTO_CREATE_QUEUES = "TBW102", 4
 # One message may be at fault, or only their sum (that is a SYSTEM_ERROR): sent one by one it shows.
 _BATCH_AT_FAULT = frozenset({Response.MESSAGE_ILLEGAL, Response.SYSTEM_ERROR})
 # The broker appends a batch's own properties to those of each message, where they win: nothing else may stand here.
@@ -199,13 +199,19 @@ class Producer:
         remark = reply.remark or ""
         return [Receipt(outcome, reply.code, first + i if first >= 0 else -1, ids[i], remark) for i in range(count)]
 
+    def _queues_there(self, queue: Queue) -> int:
+        """How many the topic gets if the broker creates it, or lost it and creates it again: as many as it had."""
+        route = self._client.routes.known(queue.topic)
+        there = sum(each.broker == queue.broker for each in route.writable) if route is not None else 0
+        return max(there, _AUTO_CREATE_QUEUES)
+
     def _fields(self, queue: Queue, properties: str, flag: int, *, batched: bool) -> dict[str, str]:
         """The header of request 310 and 320: RocketMQ abbreviates its names to letters."""
         return {
             "a": self._group,
             "b": queue.topic,
             "c": _AUTO_CREATE_TEMPLATE,
-            "d": "4",  # queues, if the broker creates the topic
+            "d": str(self._queues_there(queue)),
             "e": str(queue.number),
             "f": "0",  # system flag: neither compressed nor transactional
             "g": str(int(self._client.clock.seconds() * 1000)),

@@ -17,6 +17,7 @@ class Window:
     def __init__(self, subscription: str, max_messages: int, max_bytes: int) -> None:
         self.fetch = self.done = self.committed = UNKNOWN
         self.in_hand = False
+        self.newest = 0  # when the last message that was fetched was stored, ms since the epoch by the broker's clock
         self._end = 0
         self._buffer: deque[StoredMessage] = deque()
         self._bytes = 0
@@ -58,6 +59,8 @@ class Window:
             if message.offset >= self.fetch and (not self._tags or message.tags in self._tags):
                 self._buffer.append(message)
                 self._bytes += len(message.body)
+        if pulled.messages:
+            self.newest = pulled.messages[-1].stored
         self.fetch = max(self.fetch, pulled.next_offset)
         self._end = pulled.max_offset
         if self.empty and not self.in_hand:

@@ -58,6 +58,7 @@ class Kept(NamedTuple):
     properties: str
     flag: int = 0
     system: int = 0
+    stored: int = 2  # ms since the epoch
 
 
 class FakeCluster:
@@ -265,6 +266,7 @@ class FakeBroker:
             Request.CREATE_TOPIC: self._create_topic,
             Request.QUERY_OFFSET: self._query_offset,
             Request.UPDATE_OFFSET: self._update_offset,
+            Request.OFFSET_AT: self._offset_at,
             Request.MAX_OFFSET: lambda _, frame: self._offset(self._end(self._where(frame))),
             Request.MIN_OFFSET: lambda _, frame: self._offset(self.begin[self._where(frame)]),
             Request.HEARTBEAT: self._heartbeat,
@@ -277,6 +279,11 @@ class FakeBroker:
     @staticmethod
     def _offset(value: int) -> Frame:
         return Frame(Response.SUCCESS, fields={"offset": str(value)})
+
+    def _offset_at(self, _peer: FakePeer, frame: Frame) -> Frame:
+        where, when = self._where(frame), int(frame.fields["timestamp"])
+        later = (at for at, kept in enumerate(self.store[where]) if kept.stored >= when)
+        return self._offset(next(later, self._end(where)))
 
     @staticmethod
     def _where(frame: Frame) -> tuple[str, int]:
@@ -433,7 +440,14 @@ def stored_bytes(topic: str, queue: int, offset: int, kept: Kept, *, wide: bool 
     head = struct.pack(
         ">Iiiiqqiq", magic, zlib.crc32(kept.body) & 0x7FFFFFFF, queue, kept.flag, offset, offset * 999, kept.system, 1
     )
-    parts: list[Any] = [head, born, struct.pack(">q", 2), stored, struct.pack(">iqi", 0, 0, len(kept.body)), kept.body]
+    parts: list[Any] = [
+        head,
+        born,
+        struct.pack(">q", kept.stored),
+        stored,
+        struct.pack(">iqi", 0, 0, len(kept.body)),
+        kept.body,
+    ]
     parts += [struct.pack(">h" if wide else ">B", len(name)), name, struct.pack(">H", len(properties)), properties]
     data = b"".join(parts)
     return struct.pack(">i", len(data) + 4) + data

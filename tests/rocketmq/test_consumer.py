@@ -10,7 +10,7 @@ from imconnect.rocketmq.admin import Admin
 from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Request
 from imconnect.rocketmq.consumer import GroupConsumer
-from imconnect.rocketmq.lane import Settings
+from imconnect.rocketmq.lane import REWIND_MS, Settings
 from tests.rocketmq.behaviours import Log
 from tests.rocketmq.fake_broker import Fault, Kept
 from tests.rocketmq.support import BROKER, NAMES, ClusterTestCase
@@ -272,14 +272,41 @@ class RecoveryTests(ConsumerTestCase):
         self.assertEqual(self.log.bodies(), [b"7", b"8", b"9"])
 
     def test_a_broker_that_lost_its_end(self) -> None:
-        """Our offset is beyond its last message: back to its end, so that what comes then is seen."""
+        """Our offset is beyond its last message: nobody knows what of the rest is new, so all of it is seen."""
         self.broker.offsets["G", "T", 0] = 50
-        self.put(b"old")
+        self.put(b"perhaps")
         self.member()
         self.network.advance(2.0)
         self.put(b"new")
         self.network.advance(2.0)
+        self.assertEqual((self.log.bodies(), self.offset()), ([b"perhaps", b"new"], 2))
+
+    def test_only_what_comes_is_wanted(self) -> None:
+        """The same for a group that begins with the last message: back to the end, so that what comes then is seen."""
+        self.broker.offsets["G", "T", 0] = 50
+        self.put(b"old")
+        self.member(settings=Settings(start="last"))
+        self.network.advance(2.0)
+        self.put(b"new")
+        self.network.advance(2.0)
         self.assertEqual((self.log.bodies(), self.offset()), ([b"new"], 2))
+
+    def test_written_before_the_loss_was_noticed(self) -> None:
+        """A broker comes back without the end of its log, and takes messages before we ask: they have numbers that we
+        have passed. They are seen; of what came before the loss only the last minutes come again."""
+        day = [Kept(b"%d" % i, "", stored=1_000 + i * REWIND_MS // 3) for i in range(12)]
+        self.broker.keep("T", 0, *day)
+        self.member()
+        self.network.advance(2.0)
+        self.assertEqual((len(self.log.bodies()), self.offset()), (12, 12))
+        self.broker.kill()
+        del self.broker.store["T", 0][9:]
+        self.broker.keep("T", 0, Kept(b"new", "", stored=day[-1].stored + 1))
+        self.network.advance(30.0)
+        self.assertEqual((self.log.bodies()[12:], self.offset()), ([b"8", b"new"], 10))
+        self.put(b"next")
+        self.network.advance(2.0)
+        self.assertEqual((self.log.bodies()[14:], self.offset()), ([b"next"], 11))
 
     def test_forgotten_by_the_broker(self) -> None:
         """Not in its list of members: heartbeat again; meanwhile nothing is let go."""

@@ -100,6 +100,14 @@ class AnswerTests(ProducerTestCase):
         self.assertEqual(len(self.broker.peers), 1)
         self.assertEqual(self.mq.counters.connects, 3)  # two to the broker, one to the name server
 
+    def test_a_topic_that_the_broker_lost(self) -> None:
+        """It may create it again at a send: with as many queues as it had, or those beyond would take nothing."""
+        for queues, asked in ((12, "12"), (1, "4")):
+            self.cluster.topics[f"T{queues}"] = queues
+            (queue, *_) = self.play(self.producer.queues(f"T{queues}"))
+            self.start(b"x", queue=queue)
+            self.assertEqual(self.broker.seen[-1].fields["d"], asked)
+
 
 class DeadlineTests(ProducerTestCase):
     """Replies that are late or never come."""
