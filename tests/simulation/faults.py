@@ -37,10 +37,16 @@ FATES = {
     "offset": (Fate.BEFORE, Fate.DEATH),
     "hint": (Fate.BEFORE,),
     "link": (Fate.DEATH,),
+    "presence": (Fate.BEFORE, Fate.AFTER, Fate.NEVER),
+    "feed": (Fate.BEFORE,),
+    "index": (Fate.BEFORE, Fate.AFTER, Fate.NEVER, Fate.DEATH),
+    "peer": (Fate.BEFORE, Fate.AFTER, Fate.AFTER, Fate.NEVER, Fate.DEATH),
 }
 #: How long a call takes at most, and how many in a hundred do not go well.
 SPEEDS = (0.0, 0.0, 0.02, 0.2, 1.0)
 RATES = (0, 0, 2, 10, 30)
+#: The same for what has to answer sooner.
+SPEEDS_OF = {"index": (0.0, 0.0, 0.02, 0.08, 0.15), "presence": (0.0, 0.0, 0.02, 0.2, 0.4)}
 #: Of the calls that do not go well, how many in a hundred kill, where that is possible.
 DEADLY = 10
 
@@ -50,7 +56,7 @@ class Faults:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.speeds = {port: random.choice(SPEEDS) for port in FATES}
+        self.speeds = {port: random.choice(SPEEDS_OF.get(port, SPEEDS)) for port in FATES}
         self.rates = {port: random.choice(RATES) for port in FATES}
         self.rates["link"] = random.choice((0, 0, 0, 1))
         self.healed = False

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from imconnect.core.settings import Settings
-from imconnect.events.values import Acknowledged
+from imconnect.events.values import Acknowledged, Event
 from imconnect.model import Applied, Message, Status
 from imconnect.wire import client_codec as wire
 from imconnect.wire.client_codec import Pushed, ReceiptReply, SendReply, WithdrawNotice, WithdrawReply
+from tests.simulation.across import Across
 from tests.simulation.model import Model
 from tests.simulation.people import Link, Sending
 from tests.simulation.record import WITHDRAWN, Record
@@ -24,8 +25,11 @@ ROOM = 1000
 class Judge:
     """Told by every link what is written to it, in the moment in which it is written."""
 
-    def __init__(self, record: Record, model: Model, now: Callable[[], float], settings: Settings) -> None:
+    def __init__(
+        self, record: Record, model: Model, across: Across, now: Callable[[], float], settings: Settings
+    ) -> None:
         self.record = record
+        self.across = across
         self.model = model
         self.links: list[Link] = []
         #: Whether order is promised at all in this schedule.
@@ -84,6 +88,7 @@ class Judge:
         if (link.server.number, msg_id) in self._told_ended:
             self.broken(f"{push.content!r} was shown after business had told its end")
         self._safe(msg_id, 0, "the text")
+        self.across.shown(link, push)
         self._again_or_in_order(link, push)
 
     def _again_or_in_order(self, link: Link, push: Pushed) -> None:
@@ -105,7 +110,8 @@ class Judge:
             fact = self.model.facts.get(msg_id)
             # Acknowledged through another node: this one's retry clock may not know yet.
             owed = fact is None or fact.owed
-            if self.in_order and link.in_order and owed and msg_id < link.newest.get(source, 0):
+            promised = self.in_order and link.in_order and owed and not self.across.may_come_late(link, msg_id)
+            if promised and msg_id < link.newest.get(source, 0):
                 self.broken(f"{push.content!r} was shown after a later message of its sender")
             for other in self.links:
                 if other.server is link.server and msg_id in other.times:
@@ -120,17 +126,20 @@ class Judge:
     def _answer(self, link: Link, reply: SendReply) -> None:
         good = reply.status == Status.STORED
         here = self.record.of(link.server.number)
-        durable = here.sends.get((link.user, reply.client_msg_id))
+        key = link.user, reply.client_msg_id
+        durable = self.record.sends[key].get(reply.msg_id) if good else here.sends.get(key)
         asked = self._asked(link, reply, durable)
         if asked is None:
             return
         self._answers[asked, good] += 1
         if good:
-            if durable is None or durable.msg_id != reply.msg_id:
+            if durable is None:
                 self.broken(f"{asked.text!r} was acknowledged and is not durable")
             elif (durable.content, durable.receiver) != (asked.text, asked.receiver):
                 self.broken(f"{asked.text!r} was acknowledged and {durable.content!r} is durable")
             self._safe(reply.msg_id, 0, "the storing")
+            if asked.msg_id not in (0, reply.msg_id) and key not in self.across.doubled:
+                self.broken(f"{asked.text!r} was acknowledged under two ids")
             asked.msg_id = reply.msg_id
         elif reply.code == CONFLICT:
             others = [one for one in link.person.sent if one.client_msg_id == asked.client_msg_id and one is not asked]
@@ -154,12 +163,22 @@ class Judge:
         return waiting[0]
 
     def _withdrawal(self, link: Link, reply: WithdrawReply) -> None:
-        msg_id, here, fact = reply.msg_id, self.record.of(link.server.number), self.model.facts.get(reply.msg_id)
-        durable = msg_id in here.withdrawn or (msg_id, link.user, 0) in here.claimed or (fact and fact.withdrawn)
-        if reply.success and not durable:
+        msg_id, fact = reply.msg_id, self.model.facts.get(reply.msg_id)
+        durable = any(
+            msg_id in node.withdrawn or (msg_id, link.user, 0) in node.claimed
+            for node in self.record.known_to(link.server.number)
+        )
+        if reply.success and not (durable or (fact and fact.withdrawn)):
             self.broken(f"the withdrawal of {reply.msg_id} was acknowledged and is not durable")
 
     # -- receipts and notices
+
+    def durable(self, node: int, events: Sequence[Event]) -> None:
+        if self.record.linked:
+            self.across.accepted(node, events)
+
+    def acts_soon(self, node: int, events: Sequence[Event], news: Sequence[Acknowledged]) -> Callable[[], None]:
+        return self.across.acts_soon(node, events, news)
 
     def receipts_due(self, node: int, events: Sequence[Acknowledged]) -> Callable[[], None]:
         """These ACKs are news to this node: it owes the senders who are here a receipt each, in this very turn."""
@@ -196,7 +215,8 @@ class Judge:
         else:
             here = self.record.of(link.server.number)
             here.known_ends.add(msg_id)
-            if here.acked.get(msg_id, 0) < status:
+            known = self.record.known_to(link.server.number)
+            if max(node.acked.get(msg_id, 0) for node in known) < status:
                 self.broken(f"the receipt {status} of {message.content!r} was told before it was durable")
             self._safe(msg_id, status, "the receipt")
 
@@ -231,7 +251,8 @@ class Judge:
         """Accepted once is stored once, refused each time is not stored."""
         for sending in sent:
             count = stored[sending.sender, sending.client_msg_id]
-            if sending.msg_id and (count != 1 or sending.msg_id not in self.model.facts):
+            is_there = sending.msg_id in self.model.facts or sending.msg_id in self.model.doubles
+            if sending.msg_id and (count != 1 or not is_there):
                 self.broken(f"{sending.text!r} was accepted and is in the store {count} times")
             refused = self._answers[sending, False]
             if refused == sending.times and not self._has_been_accepted(sending, sent) and count:

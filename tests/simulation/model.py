@@ -44,9 +44,15 @@ class Model:
         self.facts: dict[int, Fact] = {}
         self._early: dict[int, list[Acknowledged | Withdrawn]] = {}
         self._chats: dict[str, list[Fact]] = {}
+        self._firsts: dict[tuple[int, bytes], Message] = {}
+        #: Second messages of a clientMsgId: of the same content they are no messages at all, of another one parked.
+        self.doubles: set[int] = set()
+        self._parked = False
 
     def apply(self, events: Iterable[Event]) -> None:
         for event in events:
+            if isinstance(event, Sent | Offlined) and self._is_double(event.message):
+                continue
             if isinstance(event, Sent | Offlined):
                 fact = self._fact(event.message)
                 if isinstance(event, Offlined):
@@ -55,6 +61,15 @@ class Model:
                 self.facts[event.msg_id].hear(event)
             else:
                 self._early.setdefault(event.msg_id, []).append(event)
+
+    def _is_double(self, message: Message) -> bool:
+        first = self._firsts.setdefault((message.sender, message.client_msg_id), message)
+        if first.msg_id == message.msg_id:
+            return False
+        self.doubles.add(message.msg_id)
+        same = (first.receiver, first.format, first.content) == (message.receiver, message.format, message.content)
+        self._parked = self._parked or not same
+        return True
 
     def _fact(self, message: Message) -> Fact:
         fact = self.facts.get(message.msg_id)
@@ -76,8 +91,8 @@ class Model:
             chats.add(chat_id(fact.message.sender, fact.message.receiver))
         for chat in sorted(chats):
             found += self._of_chat(tables, chat)
-        if tables.parked:
-            found.append("an event was parked")
+        if bool(tables.parked) != self._parked:
+            found.append("an event was parked that should not be, or the other way round")
         return found
 
     def _of_message(self, tables: Tables, fact: Fact) -> list[str]:

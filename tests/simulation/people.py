@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from imconnect.core.others import REPLACED
 from imconnect.core.session import Session, Stage
 from imconnect.model import Identity
 from imconnect.wire import client_codec as wire
@@ -39,6 +40,8 @@ class Person:
     def __init__(self, user: int) -> None:
         self.user = user
         self.links: list[Link] = []
+        #: Every connection that he ever had, in order.
+        self.logins: list[Link] = []
         self.sent: list[Sending] = []
         #: Every message that he was shown, and the highest status with which he has acknowledged it.
         self.seen: dict[int, Pushed] = {}
@@ -77,6 +80,7 @@ class Link:
         self.server = server
         self.person = person
         self.user = person.user
+        self.device = device
         self.closed: int | None = None
         self.reading = True
         #: What was written and not read yet.
@@ -95,8 +99,15 @@ class Link:
         #: False once the store has failed this connection: what it is owed may come late.
         self.in_order = True
         person.links.append(self)
+        person.logins.append(self)
         judge.links.append(self)
         self.session: Session = server.node.sign_in(Identity(person.user, device), self)
+
+    @property
+    def turn(self) -> int:
+        """Which login it is, over all nodes; 0 while that is not known."""
+        session = getattr(self, "session", None)  # not yet, where the login itself ends another one
+        return (session.turn if session is not None else None) or 0
 
     def write(self, payloads: Sequence[bytes]) -> bool:
         if self.closed is not None:
@@ -120,6 +131,8 @@ class Link:
         return bool(self._unread)
 
     def close(self, code: int, reason: str) -> None:
+        if code == REPLACED and self.closed is None:
+            self._judge.across.replaced(self)
         self.lost(code)
 
     def pause(self) -> None: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Protocol
 
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
@@ -15,6 +16,12 @@ WITHDRAWN = 5
 class Judging(Protocol):
     """`judge.Judge`, as far as it is told what a node learns about its own log."""
 
+    def durable(self, node: int, events: Sequence[Event]) -> None:
+        """A batch is on a node's disk."""
+
+    def acts_soon(self, node: int, events: Sequence[Event], news: Sequence[Acknowledged]) -> Callable[[], None]:
+        """The same where the index of what was sent is told before the node acts; `news` are the ACKs that are."""
+
     def receipts_due(self, node: int, events: Sequence[Acknowledged]) -> Callable[[], None]:
         """These ACKs are news to this node. -> to be called when it has acted on them."""
 
@@ -22,21 +29,29 @@ class Judging(Protocol):
 class Record:
     """Every node's log over all its lives, and what went wrong with any of them."""
 
-    def __init__(self, lane: Callable[[Event], int], acts_later: bool) -> None:
+    def __init__(self, lane: Callable[[Event], int], acts_later: bool, linked: bool) -> None:
         #: What was broken, in words. Not raised: the node is in the middle of a turn.
         self.broken: list[str] = []
         #: Every message that was ever durable anywhere.
         self.messages: dict[int, Message] = {}
         self.nodes: dict[int, NodeRecord] = {}
+        #: What is durable under a clientMsgId: msgId -> message.
+        self.sends: defaultdict[tuple[int, bytes], dict[int, Message]] = defaultdict(dict)
         self.lane = lane
         #: Nodes act on what is durable when the queue has it (`outbox.ack_after: broker`).
         self.acts_later = acts_later
+        #: The nodes know of each other.
+        self.linked = linked
         #: What the queue has heard: (msgId, 0 for the message itself, a status, or WITHDRAWN).
         self.queued: set[tuple[int, int]] = set()
         self._committed: dict[int, set[int]] = {}
 
     def of(self, node: int) -> NodeRecord:
         return self.nodes[node]
+
+    def known_to(self, node: int) -> Sequence[NodeRecord]:
+        """The logs of which this node may tell."""
+        return list(self.nodes.values()) if self.linked else [self.nodes[node]]
 
     def committed(self, queue: int, offset: int) -> None:
         """The database has what this place of a queue holds."""
@@ -49,11 +64,13 @@ class Record:
         if missing:
             self.broken.append(f"queue {queue} was told {offset}, and {missing[0]} is not in the database")
 
-    def check_ends(self) -> None:
-        """Everybody has left: each message has been acknowledged, withdrawn or turned offline by who accepted it."""
+    def check_ends(self, excused: Set[int]) -> None:
+        """Everybody has left: each message has been acknowledged, withdrawn or turned offline by who accepted it, or
+        took it over; `excused`: died with who took it over."""
+        ended: set[int] = set().union(*(node.ended for node in self.nodes.values())) if self.linked else set()
         for node in self.nodes.values():
-            if node.open:
-                names = [self.messages[msg_id].content for msg_id in node.open]
+            names = [self.messages[msg_id].content for msg_id in node.open if msg_id not in ended | excused]
+            if names:
                 self.broken.append(f"{names} were accepted by node {node.number} and never ended")
 
 
@@ -69,6 +86,7 @@ class NodeRecord:
         #: Ends that are durable here and need nobody's consent.
         self.acked: dict[int, int] = {}
         self.withdrawn: set[int] = set()
+        self.offline: set[int] = set()
         #: ACKs and withdrawals that business has to judge: (msgId, user, status or 0).
         self.claimed: set[tuple[int, int, int]] = set()
         #: Ends of which the node has been told that they are durable.
@@ -86,17 +104,14 @@ class NodeRecord:
         for number, event in enumerate(events, first):
             self._waiting.setdefault(self._world.lane(event), {})[number] = event
             self._keep(number, event)
+        self._judge.durable(self.number, events)
 
     def _keep(self, number: int, event: Event) -> None:
         if isinstance(event, Sent):
-            message = event.message
-            if self._world.messages.setdefault(message.msg_id, message) is not message:
-                self._world.broken.append(f"the id of {message.content!r} was given out twice")
-            if self.sends.setdefault((message.sender, message.client_msg_id), message) is not message:
-                self._world.broken.append(f"{message.content!r} was accepted twice")
-            self.open[message.msg_id] = number
+            self._sent(number, event.message)
         elif isinstance(event, Offlined):
             self.open.pop(event.message.msg_id, None)
+            self.offline.add(event.message.msg_id)
         elif isinstance(event, Acknowledged):
             self._acknowledged(event)
         elif event.by_business:
@@ -104,6 +119,27 @@ class NodeRecord:
         else:
             self.open.pop(event.msg_id, None)
             self.withdrawn.add(event.msg_id)
+
+    def _sent(self, number: int, message: Message) -> None:
+        known = self._world.messages.setdefault(message.msg_id, message)
+        if known is not message and not (self._world.linked and is_same(known, message)):
+            self._world.broken.append(f"the id of {message.content!r} was given out twice")
+        before = self.sends.setdefault((message.sender, message.client_msg_id), message)
+        if before is not message and not self._world.linked:
+            self._world.broken.append(f"{message.content!r} was accepted twice")
+        self._world.sends[message.sender, message.client_msg_id].setdefault(message.msg_id, message)
+        if message.msg_id not in self.ended:
+            self.open[message.msg_id] = number
+
+    @property
+    def ended(self) -> set[int]:
+        """Acknowledged, withdrawn or turned offline, durably here."""
+        return self.offline | self.withdrawn | self.acked.keys()
+
+    def is_news(self, msg_id: int, status: int) -> bool:
+        """Whether this node has not heard of such an end, nor of a later one."""
+        known = max(self._heard.get(msg_id, 0), self.acked.get(msg_id, 0))
+        return known < status and msg_id not in self.withdrawn
 
     def _acknowledged(self, event: Acknowledged) -> None:
         if event.by_business:
@@ -122,12 +158,18 @@ class NodeRecord:
         if self._world.acts_later:
             self._news.clear()
         for event in events:
-            if isinstance(event, Acknowledged | Withdrawn) and not event.by_business and not self._world.acts_later:
+            at_once = not self._world.acts_later and not self._world.linked
+            if isinstance(event, Acknowledged | Withdrawn) and not event.by_business and at_once:
                 self.known_ends.add(event.msg_id)
         mine = [event for event in self._news if event in events]
         self._news = [event for event in self._news if event not in mine]
-        unheard = [event for event in mine if event.status > self._heard.get(event.msg_id, 0)]
-        return self._judge.receipts_due(self.number, unheard)
+        if self._world.linked:
+            return self._judge.acts_soon(self.number, events, mine)
+        return self._judge.receipts_due(self.number, self.unheard(mine))
+
+    def unheard(self, news: Sequence[Acknowledged]) -> Sequence[Acknowledged]:
+        """Of which nobody else has told this node meanwhile."""
+        return [event for event in news if event.status > self._heard.get(event.msg_id, 0)]
 
     def heard(self, ended: Mapping[int, int]) -> None:
         """Business tells the node what it has ended: it owes these messages no end of its own, and no news of them."""
@@ -139,7 +181,7 @@ class NodeRecord:
         """A new life has read the log: it knows every end in it."""
         self._news.clear()
         self._heard.clear()
-        self.known_ends.update(self.acked, self.withdrawn)
+        self.known_ends = {*self.acked, *self.withdrawn}
 
     def queued(self, lane: int, number: int) -> None:
         """The queue has stored this event; perhaps not for the first time."""
@@ -171,6 +213,11 @@ class NodeRecord:
             for higher in (Status.DELIVERED, Status.READ)
             if higher >= status
         )
+
+
+def is_same(one: Message, other: Message) -> bool:
+    """One message, perhaps accepted by two nodes."""
+    return one._replace(created=0, time=0) == other._replace(created=0, time=0)
 
 
 def told_by(event: Event) -> tuple[int, int]:

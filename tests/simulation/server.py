@@ -11,6 +11,7 @@ from imconnect.backends.producer_embedded import EmbeddedProducer
 from imconnect.backends.store_memory import MemoryPendingStore
 from imconnect.business.rows import Source
 from imconnect.core.node import Node
+from imconnect.core.others import Between
 from imconnect.core.ports import Producer
 from imconnect.errors import Unavailable
 from imconnect.handlers import HANDLERS
@@ -25,6 +26,8 @@ from tests.simulation.faults import Fate
 from tests.simulation.people import Link
 from tests.simulation.reading import EVERYBODY, Reading
 from tests.simulation.record import NodeRecord
+from tests.simulation.shared import SharedIndex, SharedPresence
+from tests.simulation.ways import Way
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -45,6 +48,7 @@ class Server:
         self._world = world
         #: The gateway's clock; the machine's own never stops.
         self.life = Life(world.timeline)
+        self._presence: SharedPresence | None = None
         self._log = MemoryOutbox(Life(world.timeline))
         self.record = world.record.nodes[number] = NodeRecord(world.record, number, world.judge)
         self.start()
@@ -58,6 +62,7 @@ class Server:
         self.disk = Disk(self._log, life, world.faults, self.record)
         self.reading = Reading(MemoryPendingStore(world.store), life, world.faults, self.failed_to_read)
         self.pool = Pool(life, world.faults)
+        between = self._meet(life)
         self.node = Node(
             clock=life,
             now_ms=lambda: world.now_ms() + self.skew_ms,
@@ -70,17 +75,31 @@ class Server:
             handlers=HANDLERS,
             refuse=refuse,
             fits=lambda _: True,
+            between=between,
         )
         recovering = Deferred.fromCoroutine(self._recover(life))
         recovering.addErrback(world.bug, "a start failed")
 
+    def _meet(self, life: Life) -> Between | None:
+        """The ports to other nodes, for this life."""
+        world = self._world
+        if world.shared is None:
+            return None
+        self._presence = SharedPresence(world.shared, life, self.number)
+        index = SharedIndex(world.shared, life, self.number)
+        return Between(presence=self._presence, peer=Way(world.ways, life, self.number), index=index)
+
     async def _recover(self, life: Life) -> None:
+        world = self._world
         try:
             await self.node.recover()
         except Unavailable:
             life.die()  # systemd starts it again
             return
         self.record.restarted()
+        if self._presence is not None:
+            self._presence.open()
+            world.ways.doors[self.number] = self
         self.node.start()
         self.accepting = True
 
@@ -100,6 +119,7 @@ class Server:
         if self.up:
             self.up = self.accepting = False
             self.life.end()
+            self._world.ways.doors.pop(self.number, None)
             self._log = self._log.restart()
             for link in self.links:
                 link.lost(1006)
@@ -114,6 +134,8 @@ class Server:
 
     async def _stop(self) -> None:
         await self.node.drain()
+        if self._presence is not None:
+            await self._presence.close()
         await self.node.stop()
         self.crash()
 

@@ -10,6 +10,7 @@ from imconnect.backends.store_memory import MemoryStore
 from imconnect.business.rows import Source
 from imconnect.core.settings import Settings
 from imconnect.model import Applied
+from tests.simulation.across import Across
 from tests.simulation.broker import Broker
 from tests.simulation.business import Consumer, Pool, Watched
 from tests.simulation.clock import Life, Timeline
@@ -19,6 +20,8 @@ from tests.simulation.model import Model
 from tests.simulation.people import Link, Person
 from tests.simulation.record import Record
 from tests.simulation.server import Server
+from tests.simulation.shared import Shared
+from tests.simulation.ways import Ways
 
 #: When the world begins, ms since 1970; and what its clock shows then, in seconds.
 BEGIN_MS, BEGIN = 1_800_000_000_000, 1000.0
@@ -29,7 +32,10 @@ DOWNTIME = 3.0
 class World:
     """Everything, in one process. `servers` gateways over one database; one of them may be its own business side."""
 
-    def __init__(self, random: Random, *, servers: int, queues: int, users: Sequence[int], settings: Settings) -> None:
+    def __init__(
+        self, random: Random, *, servers: int, queues: int, users: Sequence[int], settings: Settings, linked: bool
+    ) -> None:
+        """`linked`: the servers know of each other."""
         self.random = random
         #: What happened, one line each.
         self.trace: list[str] = []
@@ -39,8 +45,15 @@ class World:
         self.model = Model()
         self.store = MemoryStore()
         self.broker: Broker | None = None
-        self.record = Record(lambda event: self.broker.lane(event) if self.broker else 0, settings.ack_after_broker)
-        self.judge = Judge(self.record, self.model, lambda: self.timeline.now, settings)
+        self.network = Life(self.timeline)
+        self.record = Record(
+            lambda event: self.broker.lane(event) if self.broker else 0, settings.ack_after_broker, linked
+        )
+        self.across = Across(self)
+        self.judge = Judge(self.record, self.model, self.across, lambda: self.timeline.now, settings)
+        #: What the nodes share and how they reach each other, where they do.
+        self.shared = Shared(self.timeline, self.faults, self.across) if linked else None
+        self.ways = Ways(self.timeline, self.faults, self.across)
         if queues:
             self.broker = Broker(queues, self.faults, self.record)
         self.people = [Person(user) for user in users]
@@ -80,16 +93,15 @@ class World:
             if self.faults.fate("hint") is Fate.WELL:
                 arrives = max(self._told_at.get(server.number, 0.0), self.timeline.now + self.faults.pause("hint"))
                 self._told_at[server.number] = arrives
-                self._network.callLater(arrives - self.timeline.now, server.hear, applied)
-
-    @property
-    def _network(self) -> Life:
-        return Life(self.timeline)
+                self.network.callLater(arrives - self.timeline.now, server.hear, applied)
 
     @property
     def pools(self) -> list[Pool]:
         """Where business works."""
         return [self.consumer.pool] if self.consumer else [] if self.broker else [one.pool for one in self.servers]
+
+    def server(self, number: int) -> Server:
+        return self.servers[number - 1]
 
     # -- people
 
@@ -118,7 +130,7 @@ class World:
 
     def restart(self, start: Callable[[], None]) -> None:
         """Somebody, or systemd, starts it again."""
-        Life(self.timeline).callLater(self.random.random() * DOWNTIME, start)
+        self.network.callLater(self.random.random() * DOWNTIME, start)
 
     def bug(self, failure: Any, what: str) -> None:
         self.record.broken.append(f"{what}: {failure.getTraceback()}")
@@ -127,6 +139,9 @@ class World:
         """Everything works from now on."""
         self.faults.heal()
         self.store.away = ""
+        self.ways.cut.clear()
+        if self.shared is not None:
+            self.shared.bring_back()
         if self.broker is not None:
             self.broker.dead.clear()
         for server in self.servers:
