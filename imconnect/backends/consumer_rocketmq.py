@@ -35,6 +35,7 @@ class RocketmqConsumer:
         self._consumer: GroupConsumer | None = None
         self._background: Background | None = None
         self._lag: dict[Queue, int] = {}
+        self._silent = False  # the last time that it was asked for the lag
 
     async def start(self) -> None:
         client = self._client = self._connect()
@@ -59,8 +60,8 @@ class RocketmqConsumer:
 
     @property
     def away(self) -> bool:
-        """No broker of the topic is connected."""
-        return self._client is None or not self._client.connected()
+        """No broker of the topic is connected, or one that has queues of ours does not answer."""
+        return self._client is None or not self._client.connected() or self._silent
 
     def lag(self) -> Mapping[str, int]:
         """Events per queue of ours whose offset is not committed, as last measured; fresher where it is known."""
@@ -78,5 +79,6 @@ class RocketmqConsumer:
                 at = await admin.consumer_offset(self._group, queue)
                 measured[queue] = end - (await admin.min_offset(queue) if at is None else at)
         except RocketMQError:
-            return  # the last figures stand; that the broker is away is said elsewhere
-        self._lag = measured
+            self._silent = True  # the last figures stand
+        else:
+            self._silent, self._lag = False, measured

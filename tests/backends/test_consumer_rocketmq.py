@@ -115,6 +115,18 @@ class ConsumerTests(ClusterTestCase):
         self.assertFalse(consumer.away)
         self.assertEqual(self.ids(), [1])
 
+    def test_a_broker_that_hangs(self) -> None:
+        """Its connection stays, nothing answers: said as well."""
+        consumer = self.started()
+        self.broker.freeze()
+        self.network.advance(MEASURE + 6.0)
+        self.assertTrue(consumer.away)
+        self.broker.thaw()
+        self.keep(2, good(1))
+        self.network.advance(MEASURE + 6.0)
+        self.assertFalse(consumer.away)
+        self.assertEqual(self.ids(), [1])
+
     def test_a_topic_that_is_not_there_yet(self) -> None:
         """Waited for; it is consumed from its first message."""
         del self.cluster.topics["T"]
