@@ -78,7 +78,8 @@ class Act:
             for event in outcome.events:
                 if type(event) is Sent:
                     self._recent.fail(event.message)
-                elif type(event) is Offlined:
+                elif type(event) is Offlined and outcome.session is None:
+                    # Else it belongs to a send, and is refused with it.
                     self._delivery.offline_failed(event.message)
             self._answer(outcome, refused=bool(outcome.events or outcome.reserve))
         self._hub.flush()

@@ -17,6 +17,7 @@ from imconnect.core.recent import Recent, Row
 from imconnect.core.session import Session, Stage
 from imconnect.core.settings import Settings
 from imconnect.errors import Unavailable
+from imconnect.model import Message
 from imconnect.wire.codec import encode_withdrawal
 
 _log = Logger()
@@ -88,6 +89,12 @@ class Backfill:
             if session.stage is not Stage.FULL:
                 self.again(session)
 
+    def young(self, user: int, seconds: float) -> list[Message]:
+        """What this user is owed, for so long at most, and the store may not know yet."""
+        since = self._now_ms() - seconds * 1000
+        rows = [row for row in self._recent.owed(user) if row.created >= since and self._shown(row)]
+        return [row.message for row in rows if row.message is not None]
+
     def watch(self) -> None:
         """Ask what has been owed for a while to those who are here, and backfill whoever has not had it."""
         if not self._watching:
@@ -101,6 +108,8 @@ class Backfill:
             await self._until_nothing_is_owed(session)
         except Unavailable as error:
             self._store_is_away(error)
+            # Without a page, but not without what ended elsewhere.
+            await self._ask_ends(session, [])
         except CancelledError:
             raise
         except Exception:
@@ -124,16 +133,19 @@ class Backfill:
             unknown = await self._unknown(session)
             if not await self._pages(session) or session.reread:
                 continue
-            if await self._rows(session, unknown) and not session.reread:
+            if await self._rest(session, unknown) and not session.reread:
                 return
 
-    async def _unknown(self, session: Session) -> list[Row]:
-        """Rows of `recent` that the store does not know. Asked before the pages: what it knows by then is in them."""
-        rows = {row.msg_id: row for row in self._recent.owed(session.user) if self._shown(row)}
-        if not rows:
+    async def _unknown(self, session: Session) -> list[Message]:
+        """What this node has for him and the store does not know: accepted here, or taken from another node. Asked
+        before the pages: what it knows by then is in them."""
+        found = {row.msg_id: row.message for row in self._recent.owed(session.user) if self._shown(row)}
+        if self.claims is not None:
+            found.update(self._delivery.held_for(session.user))
+        if not found:
             return []
-        known = await within(self._store.known(list(rows)), self._settings.backfill_timeout, self._clock)
-        return [row for msg_id, row in rows.items() if msg_id not in known]
+        known = await within(self._store.known(list(found)), self._settings.backfill_timeout, self._clock)
+        return [message for msg_id, message in sorted(found.items()) if msg_id not in known and message is not None]
 
     async def _pages(self, session: Session) -> bool:
         """Push what is owed; -> whether everything was read (False: the session is full or has ended)."""
@@ -157,28 +169,30 @@ class Backfill:
             after = page[-1].message.msg_id
             self._hub.flush()
 
-    async def _rows(self, session: Session, rows: Sequence[Row]) -> bool:
+    async def _rest(self, session: Session, messages: Sequence[Message]) -> bool:
         """Push what the store does not know, at the pace of the pages; -> whether all of it was."""
-        await self._ask_ends(session, [row.msg_id for row in rows])
-        for start in range(0, len(rows), self._settings.page):
+        await self._ask_ends(session, [message.msg_id for message in messages])
+        for start in range(0, len(messages), self._settings.page):
             if start:
                 self._hub.flush()
                 await self._taken(session)
-            for row in rows[start : start + self._settings.page]:
+            for message in messages[start : start + self._settings.page]:
                 if not self._room(session):
                     return False
                 # It may have ended while the pages were read.
-                if row.message is not None and not self._recent.ended(row.msg_id) and not session.had(row.msg_id):
-                    self._delivery.push_owed(session, row.message, offline=False)
+                if not self._recent.ended(message.msg_id) and not session.had(message.msg_id):
+                    self._delivery.push_owed(session, message, offline=False)
         return True
 
     async def _ask_ends(self, session: Session, msg_ids: Sequence[int]) -> None:
         """Asked after the page was read: what ended on another node meanwhile is neither shown from it nor from the
         queue behind it."""
         if self.claims is not None:
+            # What was pushed before does not wait for the answer: it may end meanwhile.
+            self._hub.flush()
             waiting = [message.msg_id for message, _ in session.waiting]
             for msg_id in await self.claims.ended(session.user, [*msg_ids, *waiting]):
-                session.acknowledge(msg_id)
+                self._delivery.ended_elsewhere(session.user, msg_id)
 
     def _room(self, session: Session) -> bool:
         """Whether this session takes another message; one that is full falls out of its backfill."""

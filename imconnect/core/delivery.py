@@ -99,8 +99,10 @@ class Delivery:
         """Put it on its way to the other nodes of its receiver; False where there are none."""
         if not forward.may_be_elsewhere(message.receiver):
             return False
-        for late in self._late.take(message.receiver, self._clock.seconds()):
-            forward.deliver(late, here, late=True)
+        if not forward.is_down(message.receiver):
+            for late in self._late.take(message.receiver, self._clock.seconds()):
+                if not self._recent.ended(late.msg_id):
+                    forward.deliver(late, here, late=True)
         return forward.deliver(message, here)
 
     def passed(self, message: Message) -> None:
@@ -108,6 +110,11 @@ class Delivery:
         row = self._recent.get(message.msg_id)
         if row is not None:
             row.passed = True
+
+    def late_for(self, message: Message) -> None:
+        """A node on which its receiver is does not have this message: it travels ahead of the next one to him."""
+        if self.forward is not None:
+            self._late.add(message, self._clock.seconds())
 
     def nobody(self, message: Message) -> None:
         """No other node has taken a message that nobody has here."""
@@ -146,6 +153,16 @@ class Delivery:
                 self._resend.end(message.msg_id)
                 self.offline((message,), "behind")
 
+    def ended_elsewhere(self, user: int, msg_id: int) -> None:
+        """The index says that this has ended on another node: no session here is shown it, nor asked again."""
+        self._resend.end(msg_id)
+        for session in self._hub.of(user):
+            session.acknowledge(msg_id)
+
+    def held_for(self, user: int) -> dict[int, Message]:
+        """What this user was pushed here, or is about to be, and has not acknowledged."""
+        return {entry.message.msg_id: entry.message for entry in self._resend.of(user)}
+
     def retry(self) -> None:
         """Push again what is due; what was pushed often enough is turned offline, once."""
         again, given_up = self._resend.due(self._clock.seconds())
@@ -169,6 +186,8 @@ class Delivery:
             row = self._recent.get(message.msg_id)
             if (row is not None and row.state is not State.OPEN) or message.msg_id in self._offlining:
                 continue
+            # At once, not when the event is durable: the next message may be faster.
+            self.late_for(message)
             if not self._settings.profile.offline_always and reason not in ALWAYS_EVENTS:
                 # No row: the store has brought it, so it is owed without us.
                 if row is not None:
@@ -182,8 +201,6 @@ class Delivery:
 
     def offlined(self, message: Message) -> None:
         """An OFFLINE event is durable."""
-        if self.forward is not None:
-            self._late.add(message, self._clock.seconds())
         reason = self._offlining.pop(message.msg_id, None)
         if reason is not None:
             self._metrics.offline[reason] += 1

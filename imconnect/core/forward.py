@@ -37,14 +37,18 @@ ATTEMPTS = 5
 class Flight:
     """A message on its way to the nodes of its receiver."""
 
-    __slots__ = ("afresh", "here", "late", "message", "out", "taken")
+    __slots__ = ("afresh", "here", "late", "message", "missed", "number", "out", "taken")
 
-    def __init__(self, message: Message, here: bool, late: bool) -> None:
+    def __init__(self, message: Message, number: int, here: bool, late: bool) -> None:
         self.message = message
+        #: Grows with each message: their order.
+        self.number = number
         #: This node has taken it for sessions of its own; another node has.
         self.here = here
         self.taken = False
         self.late = late
+        #: One of the nodes has not taken it.
+        self.missed = False
         #: Nodes that have not answered yet.
         self.out = 0
         #: Its route was read afresh already.
@@ -58,6 +62,16 @@ class Hint(NamedTuple):
 
 
 Item = Flight | End | Kick | Receipt | Withdrawal | Hint
+
+
+class Course:
+    """Where the messages to one receiver are under way now, and how many they are."""
+
+    __slots__ = ("nodes", "out")
+
+    def __init__(self, nodes: frozenset[int]) -> None:
+        self.nodes = nodes
+        self.out = 0
 
 
 class Lane:
@@ -85,17 +99,25 @@ class Forward:
         background: Background,
         passed: Callable[[Message], None],
         nobody: Callable[[Message], None],
+        missed: Callable[[Message], None],
+        unsettled: Callable[[int], Sequence[Message]],
     ) -> None:
-        """`passed`: another node has taken this message; `nobody`: no node has it, this one included."""
+        """`passed`: another node has taken this message; `nobody`: no node has it, this one included; `missed`: one of
+        several nodes does not have it, or one that goes ahead of others did not arrive; `unsettled`: what was accepted
+        for this user a moment ago and has not ended, in order."""
         self._clock = clock
         self._peer = peer
         self._routes = routes
         self._background = background
         self._passed = passed
         self._nobody = nobody
+        self._missed = missed
+        self._unsettled = unsettled
         self._lanes: defaultdict[int, Lane] = defaultdict(Lane)
-        #: Things to users whose route is being asked for, in order.
+        #: Things to users whose route is being asked for, or has changed while others are on the old one.
         self._routing: dict[int, list[Item]] = {}
+        self._courses: dict[int, Course] = {}
+        self._flights = 0
         self._to_ask: list[int] = []
         #: Things under way or waiting: the bound of what waits for routes.
         self.waiting = 0
@@ -108,6 +130,11 @@ class Forward:
         nodes = self._known(user)
         return nodes is None or bool(nodes)
 
+    def is_down(self, user: int) -> bool:
+        """Whether every node on which this user is has just not answered."""
+        nodes, now = self._known(user), self._clock.seconds()
+        return bool(nodes) and all(now < self._lanes[node].down_until for node in nodes or ())
+
     def deliver(self, message: Message, here: bool, late: bool = False) -> bool:
         """Bring a message to wherever else its receiver is; `here`: this node has taken it too. False: nowhere else.
 
@@ -118,7 +145,8 @@ class Forward:
         if self.waiting >= WAITING:
             self.dropped += 1
             return False
-        self._to(message.receiver, Flight(message, here, late))
+        self._flights += 1
+        self._to(message.receiver, Flight(message, self._flights, here, late))
         return True
 
     def end(self, end: End) -> None:
@@ -157,14 +185,16 @@ class Forward:
         return None if user in self._routing else self._routes.known(user)
 
     def _to(self, user: int, item: Item) -> None:
-        nodes = self._known(user)
-        if nodes is None:
-            self.waiting += 1
-            self._routing.setdefault(user, []).append(item)
-            if len(self._routing[user]) == 1:
-                self._ask(user)
-        else:
-            self._spread(nodes, item)
+        nodes, course = self._known(user), self._courses.get(user)
+        # On another way it could pass those that are under way.
+        turns = isinstance(item, Flight) and course is not None and course.nodes != nodes
+        if nodes is not None and not turns:
+            self._spread(user, nodes, item)
+            return
+        self.waiting += 1
+        self._routing.setdefault(user, []).append(item)
+        if len(self._routing[user]) == 1 and course is None:
+            self._ask(user)
 
     def _ask(self, user: int) -> None:
         if not self._to_ask:
@@ -179,12 +209,25 @@ class Forward:
     async def _route(self, users: Sequence[int]) -> None:
         routes = await self._routes.ask(users)
         for user in users:
-            for item in self._routing.pop(user):
-                self.waiting -= 1
-                self._spread(routes[user], item)
+            # In the order in which they were put, also where some have been on their way before.
+            items = sorted(self._routing.pop(user), key=_number)
+            self.waiting -= len(items)
+            for item in (*self._first(user, items), *items):
+                self._spread(user, routes[user], item)
 
-    def _spread(self, nodes: frozenset[int], item: Item) -> None:
+    def _first(self, user: int, items: Sequence[Item]) -> Sequence[Flight]:
+        """A route was asked for: he may be somewhere new, where what this node has not brought to an end is not known
+        if business lags. It goes ahead of the next message."""
+        flights = [item for item in items if isinstance(item, Flight)]
+        if all(flight.late for flight in flights):
+            return ()
+        there = {flight.message.msg_id for flight in flights}
+        return [Flight(message, 0, False, True) for message in self._unsettled(user) if message.msg_id not in there]
+
+    def _spread(self, user: int, nodes: frozenset[int], item: Item) -> None:
         if isinstance(item, Flight):
+            course = self._courses.setdefault(user, Course(nodes))
+            course.out += 1
             # Before the first of them can answer.
             item.out = len(nodes)
             if not nodes:
@@ -256,23 +299,38 @@ class Forward:
 
     def _answered(self, flight: Flight, taken: bool, afresh: bool) -> None:
         flight.taken = flight.taken or taken
+        flight.missed = flight.missed or not taken
         flight.out -= 1
         if flight.out <= 0:
             self._landed(flight, afresh)
 
     def _landed(self, flight: Flight, afresh: bool) -> None:
-        message = flight.message
-        if flight.late or flight.here:
-            # Whoever is not shown it now finds it in the store; or this node runs its clock.
-            return
-        if flight.taken:
-            self._passed(message)
-        elif afresh and not flight.afresh:
-            flight.afresh = True
-            self._routes.forget(message.receiver)
-            self._to(message.receiver, flight)
+        user = flight.message.receiver
+        if afresh and not (flight.taken or flight.afresh):
+            flight.afresh, flight.missed = True, False
+            self._routes.forget(user)
+            self.waiting += 1
+            self._routing.setdefault(user, []).append(flight)
         else:
+            self._ended(flight, flight.message)
+        course = self._courses[user]
+        course.out -= 1
+        if not course.out:
+            del self._courses[user]
+            if user in self._routing:
+                self._ask(user)
+
+    def _ended(self, flight: Flight, message: Message) -> None:
+        if flight.taken and not (flight.here or flight.late):
+            self._passed(message)
+        elif not (flight.taken or flight.here or flight.late):
             self._nobody(message)
+        if flight.missed or (flight.late and not flight.taken):
+            self._missed(message)
+
+
+def _number(item: Item) -> int:
+    return item.number if isinstance(item, Flight) else 0
 
 
 def _parcel(items: Sequence[Item]) -> Parcel:

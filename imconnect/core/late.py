@@ -20,6 +20,7 @@ class Late:
 
     def __init__(self) -> None:
         self._users: dict[int, dict[int, Message]] = {}
+        self._ids: set[int] = set()
         self._order: deque[tuple[float, Message]] = deque()
         self._bytes = 0
 
@@ -27,8 +28,11 @@ class Late:
         return len(self._order)
 
     def add(self, message: Message, now: float) -> None:
-        """This message was turned offline."""
+        """This message was turned offline, or went ahead and did not arrive; remembered from the first time on."""
         self._users.setdefault(message.receiver, {})[message.msg_id] = message
+        if message.msg_id in self._ids:
+            return
+        self._ids.add(message.msg_id)
         self._order.append((now, message))
         self._bytes += _size(message)
         self._shed(now)
@@ -44,6 +48,7 @@ class Late:
         while self._order and (self._bytes > BYTES or self._order[0][0] < now - SECONDS):
             _, oldest = self._order.popleft()
             self._bytes -= _size(oldest)
+            self._ids.discard(oldest.msg_id)
             mine = self._users.get(oldest.receiver)
             if mine is not None and mine.pop(oldest.msg_id, None) is not None and not mine:
                 del self._users[oldest.receiver]

@@ -15,6 +15,7 @@ from imconnect.core.claims import Claims
 from imconnect.core.delivery import Delivery
 from imconnect.core.forward import Forward
 from imconnect.core.hub import Hub
+from imconnect.core.late import SECONDS
 from imconnect.core.outcome import Outcome
 from imconnect.core.pipeline import FAILED, Pipeline
 from imconnect.core.ports import Peer, Presence, SentIndex
@@ -71,6 +72,8 @@ class Others:
             background=background,
             passed=delivery.passed,
             nobody=delivery.nobody,
+            missed=delivery.late_for,
+            unsettled=lambda user: backfill.young(user, SECONDS),
         )
         delivery.forward = self.forward
         act.forward = self.forward
@@ -118,10 +121,12 @@ class Others:
             # Alone for now: presence writes the route when it is back, and the watch brings what went astray.
             pass
         else:
-            session.turn = entered.turn
-            if device and entered.nodes:
-                self.forward.kick(Kick(user, device, entered.turn), entered.nodes)
-            self._kick(session)
+            # Who has left meanwhile replaces nobody: whom he would have replaced may be the only one who stays.
+            if session.stage is not Stage.ENDED:
+                session.turn = entered.turn
+                if device and entered.nodes:
+                    self.forward.kick(Kick(user, device, entered.turn), entered.nodes)
+                self._kick(session)
         if session.stage is not Stage.ENDED:
             self._backfill.sign_in(session)
 

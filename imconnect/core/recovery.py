@@ -61,7 +61,10 @@ async def _left_open(recent: Recent, claims: Claims | None) -> list[Row]:
     ended: set[int] = set()
     for user, msg_ids in by_user.items():
         ended |= await claims.ended(user, msg_ids)
-    return [row for row in rows if row.msg_id not in ended]
+    for row in rows:
+        # It ended elsewhere: the log need not keep it until something happens to it here.
+        row.passed = row.msg_id in ended
+    return [row for row in rows if not row.passed]
 
 
 def _id_ms(entry: Entry, epoch: int) -> int:

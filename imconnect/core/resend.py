@@ -48,6 +48,10 @@ class Resend:
     def get(self, msg_id: int) -> Waiting | None:
         return self._entries.get(msg_id)
 
+    def of(self, user: int) -> Sequence[Waiting]:
+        """Everything of this user, in no order."""
+        return list(self._users.get(user, {}).values())
+
     def hold(self, message: Message, frame: bytes, offline: bool = False) -> Waiting:
         """Remember a message that is about to be pushed or queued."""
         entry = self._entries.get(message.msg_id)

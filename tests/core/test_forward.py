@@ -56,6 +56,8 @@ class ForwardTests(TestCase):
         self.peer = Calls()
         self.passed: list[int] = []
         self.nobody: list[int] = []
+        self.missed: list[int] = []
+        self.unsettled: list[Message] = []
         self.forward = Forward(
             clock=self.clock,
             peer=self.peer,
@@ -63,6 +65,8 @@ class ForwardTests(TestCase):
             background=Background(self.clock),
             passed=lambda message: self.passed.append(message.msg_id),
             nobody=lambda message: self.nobody.append(message.msg_id),
+            missed=lambda message: self.missed.append(message.msg_id),
+            unsettled=lambda user: self.unsettled,
         )
 
     def enter(self, user: int, *nodes: int) -> None:
@@ -134,6 +138,57 @@ class ForwardTests(TestCase):
         self.turn()
         self.assertEqual([[2]], self.texts(YONDER))
         self.assertEqual([1, 2], self.passed)
+
+    def test_what_follows_does_not_pass_what_looks_for_another_way(self) -> None:
+        """He has moved while calls were under way: at his new node everything arrives in order."""
+        self.enter(BOB, THERE)
+        self.peer.held = []
+        for number in (1, 2):
+            self.forward.deliver(message(number), here=False)
+            self.turn()
+        self.enter(BOB, YONDER)
+        self.elsewhere[THERE].leave(BOB)
+        self.peer.held[0].callback([False])
+        self.forward.deliver(message(3), here=False)
+        self.turn()
+        self.assertEqual([], self.texts(YONDER))
+        self.peer.held[1].callback([False])
+        self.turn()
+        self.assertEqual([[1, 2, 3]], self.texts(YONDER))
+
+    def test_a_new_route_waits_for_the_old_one(self) -> None:
+        """What is under way to the node that he has left is answered before the next goes where he is now."""
+        self.enter(BOB, THERE)
+        self.peer.held = []
+        self.forward.deliver(message(1), here=False)
+        self.turn()
+        self.enter(BOB, YONDER)
+        self.forward.deliver(message(2), here=False)
+        self.turn()
+        self.assertEqual(([[1]], []), (self.texts(THERE), self.texts(YONDER)))
+        self.peer.held[0].callback([True])
+        self.turn()
+        self.assertEqual(([[1], [2]], [[2]]), (self.texts(THERE), self.texts(YONDER)))
+
+    def test_missed_by_one_of_several(self) -> None:
+        """Somebody has it, and somebody has not: that one gets it ahead of the next."""
+        self.enter(BOB, THERE, YONDER)
+        self.peer.answers[THERE] = Unavailable("away")
+        self.forward.deliver(message(1), here=False)
+        self.forward.deliver(message(2), here=True)
+        self.turn()
+        self.assertEqual(([1], [1, 2], []), (self.passed, self.missed, self.nobody))
+
+    def test_what_is_unsettled_goes_first(self) -> None:
+        """A route that was asked for may lead somewhere new: what is not over goes there too, marked; once."""
+        self.enter(BOB, THERE)
+        self.unsettled = [message(1), message(2)]
+        self.forward.deliver(message(2), here=False)
+        self.turn()
+        self.forward.deliver(message(3), here=False)
+        self.turn()
+        self.assertEqual([[1, 2], [3]], self.texts(THERE))
+        self.assertEqual([True, False], [handed.late for handed in self.peer.parcels[0][1].messages])
 
     def test_order_while_a_route_is_asked_for(self) -> None:
         """What comes while the route is unknown goes behind what waits for it."""
@@ -209,7 +264,7 @@ class ForwardTests(TestCase):
         self.forward.deliver(message(1), here=False, late=True)
         self.turn()
         self.assertEqual((Handed(message(1), late=True),), self.peer.parcels[0][1].messages)
-        self.assertEqual(([], []), (self.passed, self.nobody))
+        self.assertEqual(([], [], [1]), (self.passed, self.nobody, self.missed))
 
     def test_kicks(self) -> None:
         """A kick goes to the nodes that presence named at the login."""

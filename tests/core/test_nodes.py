@@ -43,11 +43,12 @@ class NodesTestCase(TestCase):
         self.registry, self.index = Registry(), Index()
         self.doors: dict[int, Callable[[Parcel], Sequence[bool]]] = {}
         self.ways: dict[int, Way] = {}
+        self.presences: dict[int, MemoryPresence] = {}
         self.one = self.node(1)
         self.two = self.node(2, self.one)
 
     def node(self, number: int, neighbour: Rig | None = None, **settings: Any) -> Rig:
-        presence = MemoryPresence(self.registry, number)
+        presence = self.presences[number] = MemoryPresence(self.registry, number)
         way = self.ways[number] = Way(self.doors)
         between = Between(presence=presence, peer=way, index=MemorySentIndex(self.index))
         rig = Rig(node_id=number, neighbour=neighbour, between=lambda _: between, **settings)
@@ -199,6 +200,57 @@ class FaultTests(NodesTestCase):
         self.one.advance(4)
         self.assertEqual(["a", "b", "c"], bob.shown)
 
+    def test_what_one_of_two_nodes_missed_travels_ahead(self) -> None:
+        """He is here too and has it; where he could not be reached he is shown both in order."""
+        alice, bob = self.meet()
+        at_home = self.one.sign_in(BOB)
+        self.settle()
+        self.ways[1].cut = True
+        alice.send(BOB, "a")
+        self.settle()
+        self.ways[1].cut = False
+        self.one.advance(DOWN)
+        alice.send(BOB, "b")
+        self.settle()
+        self.assertEqual((["a", "b"], ["a", "b"]), (at_home.shown, bob.shown))
+
+    def test_what_went_offline_travels_ahead_before_that_is_durable(self) -> None:
+        """The disk is slower than the next message."""
+        alice, bob = self.meet()
+        self.one.business.held = True
+        at_home = self.one.sign_in(BOB)
+        self.ways[1].cut = True
+        self.settle()
+        alice.send(BOB, "a")
+        self.settle()
+        self.ways[1].cut = False
+        self.one.advance(DOWN)
+        self.one.outbox.fail_appends = True
+        at_home.leave()
+        self.settle()
+        self.one.outbox.fail_appends = False
+        alice.send(BOB, "b")
+        self.settle()
+        self.assertEqual(["a", "b"], bob.shown)
+
+    def test_what_he_has_acknowledged_does_not_travel(self) -> None:
+        """Given up, then acknowledged: nobody is handed it any more, nor shown it where the store does not answer."""
+        self.two.business.held = self.one.business.held = True
+        alice, bob = self.one.sign_in(ALICE), self.one.sign_in(BOB)
+        self.settle()
+        alice.send(BOB, "a")
+        self.settle()
+        self.one.advance(370)
+        bob.ack("a")
+        self.settle()
+        moved = self.two.sign_in(BOB)
+        self.settle()
+        self.one.store.away = "gone"
+        alice.send(BOB, "b")
+        self.settle()
+        self.one.advance(3)
+        self.assertEqual(["b"], moved.shown)
+
     def test_presence_is_away(self) -> None:
         """People sign in and talk; who is elsewhere is shown it by the watch."""
         self.registry.reachable = False
@@ -237,6 +289,25 @@ class DeviceTests(NodesTestCase):
         self.ways[2].cut = False
         self.one.advance(2 * DOWN)
         self.assertEqual((4001, None), (second.link.closed, third.link.closed))
+
+
+    def test_who_has_left_replaces_nobody(self) -> None:
+        """His login is answered when he is gone: whom it would have replaced stays."""
+        answers: list[Deferred[Any]] = []
+        enter = self.presences[1].enter
+
+        def late(user: int, device: str) -> Deferred[Any]:
+            answers.append(Deferred())
+            return answers[0]
+
+        self.patch(self.presences[1], "enter", late)
+        gone = self.one.sign_in(BOB, "phone")
+        stays = self.two.sign_in(BOB, "phone")
+        self.settle()
+        gone.leave()
+        enter(BOB, "phone").chainDeferred(answers[0])
+        self.settle()
+        self.assertIsNone(stays.link.closed)
 
 
 class RepeatTests(NodesTestCase):
@@ -292,6 +363,21 @@ class RepeatTests(NodesTestCase):
         self.settle()
         self.assertEqual((["a"], ["sent a"], ["a"]), (moved.accepted, self.two.log, bob.shown))
 
+    def test_refused_under_a_claim_leaves_no_trace(self) -> None:
+        """The offlining that goes with it is refused with it."""
+        alice, _ = self.meet()
+        self.one.outbox._delay = 30.0
+        alice.send(BOB, "a")
+        self.settle()
+        moved = self.two.sign_in(ALICE)
+        self.settle()
+        self.two.outbox.fail_appends = True
+        moved.send(BOB, "a")
+        self.settle()
+        self.two.outbox.fail_appends = False
+        self.one.advance(5)
+        self.assertEqual(([("a", 503)], []), (moved.refused, self.two.log))
+
     def test_the_index_is_away(self) -> None:
         """Accepted, and counted as what it is: the risk of a double."""
         alice, _ = self.meet()
@@ -313,6 +399,38 @@ class LoginTests(NodesTestCase):
         moved = self.one.sign_in(BOB)
         self.settle()
         self.assertEqual([], moved.shown)
+
+    def test_what_the_index_has_seen_end_is_not_asked_for_again(self) -> None:
+        """He was pushed it here, and acknowledged it where this node could not be told."""
+        alice, bob = self.meet()
+        alice.send(BOB, "a")
+        self.settle()
+        self.successResultOf(MemorySentIndex(self.index).settle([], [(BOB, self.one.id_of("a"))]))
+        self.two.node.backfill.hint(BOB)
+        self.settle()
+        self.one.advance(400)
+        self.assertEqual(["a"], bob.shown)
+
+    def test_what_was_handed_over_is_shown_to_the_next_session(self) -> None:
+        """Business lags, the node that has it did not accept it, and there is nobody else to show it."""
+        alice, _ = self.meet()
+        self.one.business.held = self.two.business.held = True
+        alice.send(BOB, "a")
+        self.settle()
+        second = self.two.sign_in(BOB)
+        self.settle()
+        self.assertEqual(["a"], second.shown)
+
+    def test_log_lets_go_of_what_ended_elsewhere(self) -> None:
+        """A start finds it open, and the index says that it is over."""
+        alice, bob = self.meet()
+        alice.send(BOB, "a")
+        self.settle()
+        bob.ack(self.one.id_of("a"))
+        self.settle()
+        self.registry.expire(1)
+        self.one.crash()
+        self.assertEqual([], [row for row in self.one.node.recent if row.waits])
 
     def test_restart_asks_what_has_ended(self) -> None:
         """What was acknowledged on another node is not turned offline at a start."""
