@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from imconnect.core.routes import AWAY
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
 from imconnect.model import Claim, Claimed, Message, Parcel, Status
 from imconnect.wire.client_codec import Pushed
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SPREADS = 4.5
 #: Seconds from a commit until the index has been told, or has not answered.
 SETTLED = 0.25
+#: Seconds within which presence has answered, or has not.
+ASKED = 1.0
 #: Seconds for which the index is not asked after it has failed, and what was asked before may be shown after.
 BLIND = 3.0
 #: Seconds for which a node remembers what it turned offline (`core.late`).
@@ -61,6 +64,8 @@ class Across:
         #: When the index was told that a message has ended; when it last failed a node.
         self._ended: dict[int, float] = {}
         self._blind: dict[int, float] = {}
+        #: When presence did not tell a life of a node where somebody is.
+        self._lost_sight: defaultdict[Life, list[float]] = defaultdict(list)
 
     def _broken(self, what: str) -> None:
         self._world.record.broken.append(what)
@@ -91,12 +96,12 @@ class Across:
     def _accepted(self, server: Server, message: Message, taken_over: bool) -> None:
         """`taken_over`: under an id that somebody had claimed before."""
         key = message.sender, message.client_msg_id
+        if taken_over:
+            self._taken_over.add(message.msg_id)
         if message.msg_id in self._accepted_ids:
             return
         self._accepted_ids.add(message.msg_id)
         others = [one for one in self._world.record.sends[key].values() if one.msg_id != message.msg_id]
-        if taken_over:
-            self._taken_over.add(message.msg_id)
         if not taken_over and message.msg_id not in self._asked:
             self._unclaimed[server.life] += 1
             if server.node.metrics.sends_unclaimed < self._unclaimed[server.life]:
@@ -141,16 +146,20 @@ class Across:
 
     def acts_soon(self, node: int, events: Sequence[Event], news: Sequence[Acknowledged]) -> Callable[[], None]:
         """A node hears that these are durable. When the index has been told, it acts. -> what says so."""
-        life = self._world.server(node).life
+        server = self._world.server(node)
+        life = server.life
         here = self._world.record.of(node)
         due = [(one, self._world.judge.receipts_due(node, [one])) for one in news]
         ends = [event for event in events if isinstance(event, Acknowledged | Withdrawn) and not event.by_business]
+        known = [self._heard_of(server, end.receiver) for end in ends]
 
         def acted() -> None:
             if life.alive:
                 here.known_ends.update(end.msg_id for end in ends)
-                for end in ends:
-                    self._must_tell(self._world.server(node), end)
+                for end, knew in zip(ends, known, strict=True):
+                    nodes = knew & self._heard_of(server, end.receiver)
+                    if nodes:
+                        self._telling[end.msg_id].append(Telling(life, self._now(), nodes))
                 for one, check in due:
                     if here.unheard([one]):
                         check()
@@ -161,24 +170,19 @@ class Across:
 
         return soon
 
-    def _must_tell(self, server: Server, end: Acknowledged | Withdrawn) -> None:
-        """Whoever else has the receiver must hear of it."""
-        nodes = self._heard_of(server, end.receiver)
-        if nodes:
-            self._telling[end.msg_id].append(Telling(server.life, self._now(), nodes))
-
     def _heard_of(self, server: Server, user: int) -> frozenset[int]:
         """The other nodes that this one cannot but know of."""
         shared = self._world.shared
         if shared is None or not shared.registry.reachable or not shared.feeds[server.number].perfect:
-            return frozenset()
-        if shared.faults.rates["presence"] and not shared.faults.healed:
             return frozenset()
         return shared.registry.nodes(user) - {server.number}
 
     def index_has(self, ended: Sequence[tuple[int, int]]) -> None:
         for _, msg_id in ended:
             self._ended.setdefault(msg_id, self._now())
+
+    def lost_sight(self, life: Life) -> None:
+        self._lost_sight[life].append(self._now())
 
     def index_failed(self, node: int) -> None:
         self._blind[node] = self._now()
@@ -189,18 +193,23 @@ class Across:
         node, now = link.server.number, self._now()
         for telling in self._telling.get(msg_id, ()):
             due = node in telling.nodes and now - telling.at > SPREADS and telling.life.alive
-            if due and (node, msg_id) not in self._not_told:
+            if due and not self._saw_nobody(telling) and (node, msg_id) not in self._not_told:
                 self._broken(f"{text!r} was shown on {node}, which was never told that it ended {now - telling.at:.1f} s ago")
         ended = self._ended.get(msg_id, now)
         if msg_id not in link.shown and now - ended > SPREADS and now - self._blind.get(node, 0.0) > BLIND:
             self._broken(f"{text!r} was shown, and the index knows for {now - ended:.1f} s that it has ended")
 
-    def may_come_late(self, link: Link, msg_id: int) -> bool:
-        """It went offline at once, or long ago; or it is a second one, which business does not keep."""
-        message = self._world.record.messages[msg_id]
-        if msg_id in self._taken_over or (message.sender, message.client_msg_id) in self.doubled:
-            return True
-        return self._world.record.linked and self._world.now_ms() - message.created > LATE * 1000
+    def _saw_nobody(self, telling: Telling) -> bool:
+        """Presence did not answer then, or shortly before."""
+        return any(-AWAY < at - telling.at < ASKED for at in self._lost_sight[telling.life])
+
+    def has_place(self, msg_id: int) -> bool:
+        """Whether a message has its place among the others of its sender and node. Not what went offline at once under
+        somebody's claim, nor a second one, which business does not keep, nor what no node remembers any more."""
+        message = self._world.record.messages.get(msg_id)
+        if message is None or msg_id in self._taken_over or (message.sender, message.client_msg_id) in self.doubled:
+            return False
+        return not self._world.record.linked or self._world.now_ms() - message.created <= LATE * 1000
 
     def died_with(self) -> set[int]:
         """What another node had that has died: it is neither acknowledged nor offline, and owed."""

@@ -99,6 +99,7 @@ class Judge:
             before, last = last, now
         self._pushed_at[at] = before, last
         source = push.sender, msg_id & NODE_BITS
+        has_place = self.across.has_place(msg_id)
         if msg_id in link.shown:
             since = now - max(before, link.shown[msg_id])
             if since < self._shortest:
@@ -110,7 +111,7 @@ class Judge:
             fact = self.model.facts.get(msg_id)
             # Acknowledged through another node: this one's retry clock may not know yet.
             owed = fact is None or fact.owed
-            promised = self.in_order and link.in_order and owed and not self.across.may_come_late(link, msg_id)
+            promised = self.in_order and link.in_order and owed and has_place
             if promised and msg_id < link.newest.get(source, 0):
                 self.broken(f"{push.content!r} was shown after a later message of its sender")
             for other in self.links:
@@ -119,7 +120,8 @@ class Judge:
                     other.times[msg_id] = 0
             link.times[msg_id] = 1
         link.shown[msg_id] = now
-        link.newest[source] = max(msg_id, link.newest.get(source, 0))
+        if has_place:
+            link.newest[source] = max(msg_id, link.newest.get(source, 0))
 
     # -- answers
 
@@ -143,7 +145,8 @@ class Judge:
             asked.msg_id = reply.msg_id
         elif reply.code == CONFLICT:
             others = [one for one in link.person.sent if one.client_msg_id == asked.client_msg_id and one is not asked]
-            if not others or (durable is not None and durable.content == asked.text):
+            mine = durable is not None and durable.content == asked.text and key not in self.across.doubled
+            if not others or mine:
                 self.broken(f"{asked.text!r} was called another message")
         elif reply.code != TRY_LATER:
             self.broken(f"{asked.text!r} was refused with {reply.code}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from imconnect.events.values import Acknowledged, Event, Offlined, Sent, Withdrawn
@@ -64,7 +64,7 @@ class Record:
         if missing:
             self.broken.append(f"queue {queue} was told {offset}, and {missing[0]} is not in the database")
 
-    def check_ends(self, excused: Set[int]) -> None:
+    def check_ends(self, excused: set[int]) -> None:
         """Everybody has left: each message has been acknowledged, withdrawn or turned offline by who accepted it, or
         took it over; `excused`: died with who took it over."""
         ended: set[int] = set().union(*(node.ended for node in self.nodes.values())) if self.linked else set()

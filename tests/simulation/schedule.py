@@ -144,7 +144,7 @@ class Schedule:
         for person in self.world.people:
             owed = [msg_id for user, msg_id in self.world.store.tables.owed if user == person.user]
             for link in person.links:
-                if link.reading and not link.full(set(owed), bound):
+                if link.reading and not link.full({*owed, *self.world.model.doubles}, bound):
                     missing += [
                         f"{self.world.model.facts[msg_id].message.content} to {link.user} on {link.server.number}"
                         for msg_id in owed

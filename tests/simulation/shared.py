@@ -203,7 +203,12 @@ class SharedPresence:
 
     def routes(self, users: Collection[int]) -> Deferred[Mapping[int, frozenset[int]]]:
         wanted = list(users)
-        return self._line.run(lambda: self._memory.routes(wanted))
+
+        def failed(failure: Failure) -> Failure:
+            self._shared.across.lost_sight(self._life)
+            return failure
+
+        return self._line.run(lambda: self._memory.routes(wanted)).addErrback(failed)
 
     def watch(self, changed: Callable[[int], None], lost: Callable[[], None]) -> None:
         self._lost = lost
