@@ -27,6 +27,7 @@ from imconnect.errors import ConfigError
 from imconnect.events.seed import SEED
 from imconnect.events.values import Event
 from imconnect.observe.metrics import Metrics
+from imconnect.tap.gateway import GATHER
 from tests.business.made import sent
 from tests.servers import rocketmq_broker
 
@@ -103,6 +104,7 @@ class Run:
             producer=self.producer,
             background=Background(self.reactor),
             metrics=metrics,
+            gather=GATHER,
         )
 
     def count(self, numbers: list[int]) -> None:
