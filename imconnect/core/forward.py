@@ -6,19 +6,19 @@ what was meant for it takes the offline path: nothing waits for a node.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from imconnect.core.background import Background, sleep, within
+from imconnect.core.flights import Course, Flight, Hint, Item, Lane, number, parcel_of
 from imconnect.core.ports import Peer
 from imconnect.core.routes import Routes
 from imconnect.errors import Unavailable
-from imconnect.model import Applied, End, Handed, Kick, Message, Parcel, Receipt, Withdrawal
+from imconnect.model import Applied, End, Kick, Message
 
 _log = Logger()
 
@@ -32,59 +32,6 @@ DEADLINE, DOWN = 1.0, 1.0
 LOOK = 0.02
 #: How often ends and kicks are tried at a node that takes nothing.
 ATTEMPTS = 5
-
-
-class Flight:
-    """A message on its way to the nodes of its receiver."""
-
-    __slots__ = ("afresh", "here", "late", "message", "missed", "number", "out", "taken")
-
-    def __init__(self, message: Message, number: int, here: bool, late: bool) -> None:
-        self.message = message
-        #: Grows with each message: their order.
-        self.number = number
-        #: This node has taken it for sessions of its own; another node has.
-        self.here = here
-        self.taken = False
-        self.late = late
-        #: One of the nodes has not taken it.
-        self.missed = False
-        #: Nodes that have not answered yet.
-        self.out = 0
-        #: Its route was read afresh already.
-        self.afresh = False
-
-
-class Hint(NamedTuple):
-    """This user may have something new to fetch from the database."""
-
-    user: int
-
-
-Item = Flight | End | Kick | Receipt | Withdrawal | Hint
-
-
-class Course:
-    """Where the messages to one receiver are under way now, and how many they are."""
-
-    __slots__ = ("nodes", "out")
-
-    def __init__(self, nodes: frozenset[int]) -> None:
-        self.nodes = nodes
-        self.out = 0
-
-
-class Lane:
-    """One node: what waits for it."""
-
-    __slots__ = ("down_until", "failures", "flying", "items")
-
-    def __init__(self) -> None:
-        self.items: deque[Item] = deque()
-        self.flying = False
-        self.down_until = 0.0
-        #: Calls in a row that it did not take.
-        self.failures = 0
 
 
 class Forward:
@@ -210,7 +157,7 @@ class Forward:
         routes = await self._routes.ask(users)
         for user in users:
             # In the order in which they were put, also where some have been on their way before.
-            items = sorted(self._routing.pop(user), key=_number)
+            items = sorted(self._routing.pop(user), key=number)
             self.waiting -= len(items)
             for item in (*self._first(user, items), *items):
                 self._spread(user, routes[user], item)
@@ -260,7 +207,7 @@ class Forward:
     async def _hand(self, node: int, lane: Lane, items: Sequence[Item]) -> None:
         flights = [item for item in items if isinstance(item, Flight)]
         try:
-            answers = await within(self._peer.hand(node, _parcel(items)), DEADLINE, self._clock)
+            answers = await within(self._peer.hand(node, parcel_of(items)), DEADLINE, self._clock)
             if len(answers) != len(flights):
                 raise Unavailable(f"{len(answers)} answers to {len(flights)} messages")
         except Unavailable as error:
@@ -327,21 +274,3 @@ class Forward:
             self._nobody(message)
         if flight.missed or (flight.late and not flight.taken):
             self._missed(message)
-
-
-def _number(item: Item) -> int:
-    return item.number if isinstance(item, Flight) else 0
-
-
-def _parcel(items: Sequence[Item]) -> Parcel:
-    applied = Applied(
-        receipts=tuple(item for item in items if isinstance(item, Receipt)),
-        withdrawals=tuple(item for item in items if isinstance(item, Withdrawal)),
-        hints=tuple(item.user for item in items if isinstance(item, Hint)),
-    )
-    return Parcel(
-        messages=tuple(Handed(item.message, item.late) for item in items if isinstance(item, Flight)),
-        ends=tuple(item for item in items if isinstance(item, End)),
-        kicks=tuple(item for item in items if isinstance(item, Kick)),
-        applied=applied,
-    )

@@ -37,6 +37,7 @@ Key = tuple[int, bytes]
 class Telling(NamedTuple):
     """An end that this life of a node must bring to these nodes."""
 
+    node: int
     life: Life
     at: float
     nodes: frozenset[int]
@@ -61,6 +62,8 @@ class Across:
         self.taken: defaultdict[int, dict[int, Life]] = defaultdict(dict)
         self._telling: defaultdict[int, list[Telling]] = defaultdict(list)
         self._not_told: set[tuple[int, int]] = set()
+        #: (from, to) -> when a call last failed.
+        self._failed_at: dict[tuple[int, int], float] = {}
         #: When the index was told that a message has ended; when it last failed a node.
         self._ended: dict[int, float] = {}
         self._blind: dict[int, float] = {}
@@ -143,6 +146,7 @@ class Across:
     def not_told(self, node: int, to: int, parcel: Parcel) -> None:
         """A parcel was lost, or its answer: who knows what has arrived."""
         self._not_told.update((to, end.msg_id) for end in parcel.ends)
+        self._failed_at[node, to] = self._now()
 
     def acts_soon(self, node: int, events: Sequence[Event], news: Sequence[Acknowledged]) -> Callable[[], None]:
         """A node hears that these are durable. When the index has been told, it acts. -> what says so."""
@@ -159,7 +163,7 @@ class Across:
                 for end, knew in zip(ends, known, strict=True):
                     nodes = knew & self._heard_of(server, end.receiver)
                     if nodes:
-                        self._telling[end.msg_id].append(Telling(life, self._now(), nodes))
+                        self._telling[end.msg_id].append(Telling(node, life, self._now(), nodes))
                 for one, check in due:
                     if here.unheard([one]):
                         check()
@@ -192,12 +196,20 @@ class Across:
         msg_id, text = push.msg_id, push.content
         node, now = link.server.number, self._now()
         for telling in self._telling.get(msg_id, ()):
-            due = node in telling.nodes and now - telling.at > SPREADS and telling.life.alive
+            late = now - telling.at > self._spreads(telling.node, node)
+            due = node in telling.nodes and late and telling.life.alive
             if due and not self._saw_nobody(telling) and (node, msg_id) not in self._not_told:
-                self._broken(f"{text!r} was shown on {node}, which was never told that it ended {now - telling.at:.1f} s ago")
+                self._broken(f"{text!r} was shown on {node}, never told that it ended {now - telling.at:.1f} s ago")
         ended = self._ended.get(msg_id, now)
         if msg_id not in link.shown and now - ended > SPREADS and now - self._blind.get(node, 0.0) > BLIND:
             self._broken(f"{text!r} was shown, and the index knows for {now - ended:.1f} s that it has ended")
+
+    def _spreads(self, node: int, to: int) -> float:
+        """Seconds within which an end that one node takes in is known to another."""
+        if self._now() - self._failed_at.get((node, to), 0.0) < 2 * SPREADS:
+            return SPREADS
+        # A route is asked for, a call is under way, this one arrives.
+        return 0.6 + 3 * self._world.faults.speeds["peer"]
 
     def _saw_nobody(self, telling: Telling) -> bool:
         """Presence did not answer then, or shortly before."""
@@ -228,4 +240,3 @@ class Across:
         elsewhere = [one for one in same if mine and one.turn > mine]
         if not (too_many or elsewhere or any(one in newer for one in same)):
             self._broken(f"{link.user} was replaced on {link.server.number} by nobody")
-

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.simulation.__main__ import failure
 from tests.simulation.bugs import BUGS, Bug
+from tests.simulation.bugs_nodes import NODE_BUGS
 from tests.support import TestCase
 
 #: A bug must be found in so many schedules.
@@ -13,7 +14,7 @@ SEEDS = 500
 
 
 class BugTests(TestCase):
-    """One test per bug of `bugs.py`, under its name."""
+    """One test per bug of `bugs.py` and `bugs_nodes.py`, under its name."""
 
     def find(self, bug: Bug) -> None:
         planted: list[Any] = []
@@ -35,5 +36,5 @@ def _test_of(bug: Bug) -> Any:
     return test
 
 
-for _bug in BUGS:
+for _bug in (*BUGS, *NODE_BUGS):
     setattr(BugTests, f"test_{_bug.__name__}", _test_of(_bug))
