@@ -17,6 +17,7 @@ from imconnect.rocketmq.frames import Frame
 from imconnect.rocketmq.lane import Handler, Lane, Settings
 from imconnect.rocketmq.membership import Membership
 from imconnect.rocketmq.routes import Queue
+from imconnect.rocketmq.window import Mark
 
 _log = Logger()
 STOP_DEADLINE = 10.0  # seconds
@@ -45,6 +46,7 @@ class GroupConsumer:
         self._membership = Membership(client, group, topic, tags, self._settings)
         self._lanes: dict[Queue, Lane] = {}
         self._leaving: dict[Queue, Lane] = {}
+        self._newest: dict[Queue, Mark] = {}  # of queues that went: the last message that we had
         self._locking = DeferredLock()  # a lock and an unlock under way together might swap at the broker
         self._wake = Bell(client.clock)
         self._again = False
@@ -166,7 +168,14 @@ class GroupConsumer:
         elif granted and wanted and not self._stopping:
             _log.info("group {group}: gained {queue}", group=self._group, queue=queue)
             lane = Lane(
-                self._client, self._group, self._tags, self._membership.version, queue, self._handler, self._settings
+                self._client,
+                self._group,
+                self._tags,
+                self._membership.version,
+                queue,
+                self._handler,
+                self._settings,
+                self._newest.get(queue),
             )
             self._lanes[queue] = lane
             lane.start(until)
@@ -187,6 +196,8 @@ class GroupConsumer:
 
     async def _unlock(self, queue: Queue, lane: Lane) -> None:
         del self._leaving[queue]
+        if lane.window.newest is not None:
+            self._newest[queue] = lane.window.newest
         if lane.dropped:
             return
         try:

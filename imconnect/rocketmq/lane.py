@@ -13,16 +13,16 @@ from imconnect.rocketmq.admin import PULL_ANSWERS, Admin, Pulled, parse_pulled
 from imconnect.rocketmq.bell import Bell
 from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Request, Response
+from imconnect.rocketmq.connection import Connection
 from imconnect.rocketmq.errors import ClientClosed, RocketMQError
 from imconnect.rocketmq.frames import Frame
+from imconnect.rocketmq.lost_end import before_the_loss, has_lost
 from imconnect.rocketmq.messages import StoredMessage
 from imconnect.rocketmq.routes import Queue
-from imconnect.rocketmq.window import UNKNOWN, Window
+from imconnect.rocketmq.window import UNKNOWN, Mark, Window
 
 _log = Logger()
 _T = TypeVar("_T")
-#: How far before the last message that we had, by the broker's clock, a queue that lost its end is read again.
-REWIND_MS = 600_000
 _SUSPEND, _SUBSCRIPTION = 2, 4  # bits of a pull's sysFlag: wait for messages; the subscription comes along
 
 # (queue, messages in order, attempt counted from 1) -> None, a Deferred or a coroutine. The messages count as handled
@@ -61,14 +61,17 @@ class Lane:
         queue: Queue,
         handler: Handler,
         settings: Settings,
+        newest: Mark | None = None,  # the last message of this queue that we had before
     ) -> None:
         self.queue = queue
         self.dropped = False
         self.window = Window(subscription, settings.buffered, settings.buffered_bytes)
+        self.window.newest = newest
         self._client, self._admin = client, Admin(client, settings.timeout)
         self._group, self._subscription, self._version = group, subscription, version
         self._handler, self._settings = handler, settings
-        self._sure = False  # the stored offset was read since the last trouble
+        self._sure = False  # the stored offset was read since the last trouble, and the queue has what it had
+        self._seen_on: Connection | None = None  # the connection on which that was seen
         self._locked_until = 0.0
         self._stopping = False
         self._asking: Deferred[Any] | None = None
@@ -188,11 +191,13 @@ class Lane:
         while not self._stopping:
             try:
                 if not self._sure:
-                    await self._cancellable(self._find_offset())
+                    await self._look()
                 elif self.window.has_room:
                     pulled = await self._cancellable(self._pull())
                     failures, self._trouble = 0, False
-                    await self._take(pulled)
+                    self._sure = self._connection is self._seen_on  # else the broker was away, and may have lost some
+                    if self._sure:
+                        await self._take(pulled)
                 else:
                     await self._changed.wait()
             except CancelledError:
@@ -212,6 +217,17 @@ class Lane:
         finally:
             self._asking = None
 
+    @property
+    def _connection(self) -> Connection | None:
+        return self._client.channel(self._client.broker(self.queue)).connection
+
+    async def _look(self) -> None:
+        """Where the group stands; and whether the broker still has the last message that we had."""
+        await self._cancellable(self._find_offset())
+        if await self._cancellable(self._lost()):
+            await self._go_to(self._before_the_loss)
+        self._sure = True
+
     async def _find_offset(self) -> None:
         stored = await self._admin.consumer_offset(self._group, self.queue)
         begin = UNKNOWN
@@ -219,7 +235,15 @@ class Lane:
             first = self._settings.start == "first"
             begin = await (self._admin.min_offset(self.queue) if first else self._admin.max_offset(self.queue))
         self.window.found(stored, begin)
-        self._sure = True
+
+    async def _lost(self) -> bool:
+        self._seen_on = self._connection
+        if self.window.newest is None or self._settings.start == "last":
+            return False
+        return await has_lost(self._admin, self._group, self.queue, self.window.newest)
+
+    async def _before_the_loss(self) -> int:
+        return min(self.window.fetch, await before_the_loss(self._admin, self.queue, self.window.newest))
 
     async def _pull(self) -> Pulled:
         fields = {
@@ -237,14 +261,19 @@ class Lane:
     async def _take(self, pulled: Pulled) -> None:
         if pulled.code != Response.PULL_OFFSET_MOVED:
             self.window.add(pulled)
-        else:  # expired, or lost with the broker's disk: go on elsewhere, once all that we have is handled
-            while not self._stopping and (self.window.in_hand or not self.window.empty):
-                await self._changed.wait(self._settings.retry_rebalance)
-            if not self._stopping:
-                offset = await self._cancellable(self._moved(pulled))
-                _log.warn("{queue}: offset moved to {offset}", queue=self.queue, offset=offset)
-                self.window.move(offset)
+        else:  # expired, or lost with the broker's disk
+            await self._go_to(lambda: self._moved(pulled))
         self._changed.ring()
+
+    async def _go_to(self, where: Callable[[], Coroutine[Any, Any, int]]) -> None:
+        """Once all that we have is handled."""
+        while not self._stopping and (self.window.in_hand or not self.window.empty):
+            await self._changed.wait(self._settings.retry_rebalance)
+        if not self._stopping:
+            offset = await self._cancellable(where())
+            _log.warn("{queue}: offset moved to {offset}", queue=self.queue, offset=offset)
+            self.window.move(offset)
+            self._changed.ring()
 
     async def _moved(self, pulled: Pulled) -> int:
         """Where it points, but for a queue that lost its end: what was written since has numbers that we have passed.
@@ -254,10 +283,7 @@ class Lane:
         end = pulled.next_offset
         if end >= self.window.fetch or self._settings.start == "last":
             return end
-        first = pulled.min_offset
-        if self.window.newest:
-            first = max(first, await self._admin.offset_at(self.queue, self.window.newest - REWIND_MS))
-        return min(first, end)
+        return min(end, await self._before_the_loss())
 
     async def _call(
         self, code: int, fields: Mapping[str, str], timeout: float = 0.0, good: Sequence[int] = (Response.SUCCESS,)

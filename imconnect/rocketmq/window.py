@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from imconnect.rocketmq.admin import Pulled
 from imconnect.rocketmq.messages import StoredMessage
 
 UNKNOWN = -1
+
+
+class Mark(NamedTuple):
+    """What one message is known by. Times are ms since the epoch, by the broker's clock."""
+
+    offset: int
+    stored: int
+    unique_id: str
+
+    @classmethod
+    def of(cls, message: StoredMessage) -> Mark:
+        return cls(message.offset, message.stored, message.unique_id)
 
 
 class Window:
@@ -17,7 +30,7 @@ class Window:
     def __init__(self, subscription: str, max_messages: int, max_bytes: int) -> None:
         self.fetch = self.done = self.committed = UNKNOWN
         self.in_hand = False
-        self.newest = 0  # when the last message that was fetched was stored, ms since the epoch by the broker's clock
+        self.newest: Mark | None = None  # the last message that was fetched
         self._end = 0
         self._buffer: deque[StoredMessage] = deque()
         self._bytes = 0
@@ -41,13 +54,14 @@ class Window:
     def found(self, stored: int | None, begin: int) -> None:
         """The broker's committed offset, None where it has none: then the queue begins at `begin`.
 
-        Another member may have had the queue meanwhile, so the broker's word counts where it is ahead.
+        Another member may have had the queue meanwhile, so the broker's word counts where it is ahead; after a move
+        not before it has ours.
         """
         first = self.fetch == UNKNOWN
         at = begin if stored is None else stored
         if first and stored is not None:
             self.committed = stored
-        if stored is None and not first:
+        if not first and (stored is None or self.committed == UNKNOWN):
             return
         self.fetch, self.done = max(self.fetch, at), max(self.done, at)
         while self._buffer and self._buffer[0].offset < at:
@@ -60,7 +74,7 @@ class Window:
                 self._buffer.append(message)
                 self._bytes += len(message.body)
         if pulled.messages:
-            self.newest = pulled.messages[-1].stored
+            self.newest = Mark.of(pulled.messages[-1])
         self.fetch = max(self.fetch, pulled.next_offset)
         self._end = pulled.max_offset
         if self.empty and not self.in_hand:
@@ -83,6 +97,7 @@ class Window:
     def move(self, offset: int) -> None:
         """Go on elsewhere, forwards or back. Only while nothing is fetched or in hand."""
         self.fetch = self.done = offset
+        self.committed = UNKNOWN
 
     def _drop_first(self) -> StoredMessage:
         message = self._buffer.popleft()

@@ -10,7 +10,8 @@ from imconnect.rocketmq.admin import Admin
 from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Request
 from imconnect.rocketmq.consumer import GroupConsumer
-from imconnect.rocketmq.lane import REWIND_MS, Settings
+from imconnect.rocketmq.lane import Settings
+from imconnect.rocketmq.lost_end import REWIND_MS
 from tests.rocketmq.behaviours import Log
 from tests.rocketmq.fake_broker import Fault, Kept
 from tests.rocketmq.support import BROKER, NAMES, ClusterTestCase
@@ -294,19 +295,112 @@ class RecoveryTests(ConsumerTestCase):
     def test_written_before_the_loss_was_noticed(self) -> None:
         """A broker comes back without the end of its log, and takes messages before we ask: they have numbers that we
         have passed. They are seen; of what came before the loss only the last minutes come again."""
-        day = [Kept(b"%d" % i, "", stored=1_000 + i * REWIND_MS // 3) for i in range(12)]
-        self.broker.keep("T", 0, *day)
+        self.day()
         self.member()
         self.network.advance(2.0)
         self.assertEqual((len(self.log.bodies()), self.offset()), (12, 12))
-        self.broker.kill()
-        del self.broker.store["T", 0][9:]
-        self.broker.keep("T", 0, Kept(b"new", "", stored=day[-1].stored + 1))
+        self.lose(b"new")
         self.network.advance(30.0)
         self.assertEqual((self.log.bodies()[12:], self.offset()), ([b"8", b"new"], 10))
         self.put(b"next")
         self.network.advance(2.0)
         self.assertEqual((self.log.bodies()[14:], self.offset()), ([b"next"], 11))
+
+    def day(self) -> None:
+        """Twelve messages in the queue; the time that is read again after a loss begins with "8"."""
+        self.broker.keep("T", 0, *[Kept(b"%d" % i, "", stored=1_000 + i * REWIND_MS // 3) for i in range(12)])
+
+    def lose(self, *bodies: bytes, upto: int = 9) -> None:
+        """As a power cut: the broker comes back without the end of its log, and has taken these since."""
+        self.broker.kill()
+        del self.broker.store["T", 0][upto:]
+        self.broker.keep("T", 0, *[Kept(body, "", stored=1_001 + 11 * REWIND_MS // 3) for body in bodies])
+
+    def test_more_written_than_was_lost(self) -> None:
+        """The same, and our offset is a good one again, so that the broker finds nothing odd: its last message that we
+        had is another one now. All that is new is seen."""
+        self.day()
+        self.member()
+        self.network.advance(2.0)
+        new = [b"new%d" % i for i in range(5)]
+        self.lose(*new)
+        self.network.advance(30.0)
+        self.assertEqual((self.log.bodies()[12:], self.offset()), ([b"8", *new], 14))
+        self.put(b"next")
+        self.network.advance(2.0)
+        self.assertEqual((self.log.bodies()[18:], self.offset()), ([b"next"], 15))
+
+    def test_lost_while_nothing_was_asked(self) -> None:
+        """The window is full and no pull under way, so no request fails: another connection is a reason to look too.
+        What was fetched before is handled first."""
+        gate = self.log.gate = Deferred()
+        self.day()
+        self.member(settings=Settings(batch=2, buffered=10))
+        self.network.advance(2.0)
+        new = [b"new%d" % i for i in range(5)]
+        self.lose(*new)
+        self.network.advance(30.0)
+        self.log.gate = None
+        gate.callback(None)
+        self.network.advance(10.0)
+        self.assertEqual((self.log.bodies()[:12], self.offset()), ([b"%d" % i for i in range(12)], 14))
+        self.assertEqual(self.log.bodies()[12:], [b"8", *new])
+
+    def test_lost_while_another_had_the_queue(self) -> None:
+        """What a member remembers of a queue it keeps when the queue goes and comes back."""
+        self.day()
+        consumer = self.member()
+        self.network.advance(2.0)
+        self.lock("other", 25.0)
+        self.network.advance(21.0)
+        self.assertEqual(consumer.queues, [])
+        new = [b"new%d" % i for i in range(5)]
+        self.lose(*new)
+        self.lock("other", 10.0)
+        self.broker.offsets["G", "T", 0] = 13
+        self.network.advance(30.0)
+        self.assertEqual((self.log.bodies()[12:], self.offset()), ([b"8", *new], 14))
+
+    def test_trouble_on_the_way_back(self) -> None:
+        """The way back is not committed yet when trouble comes again: the broker's old offset takes nobody forward."""
+        self.day()
+        self.member(settings=Settings(batch=1))
+        self.network.advance(2.0)
+        self.log.fail_on = {b"8"}
+        self.broker.faults = [Fault(code=Request.UPDATE_OFFSET, answer=2, times=1000)]
+        self.lose(b"new0", b"new1", b"new2", b"new3")
+        self.network.advance(5.0)
+        self.broker.kill()
+        self.network.advance(5.0)
+        self.log.fail_on, self.broker.faults = set(), []
+        self.network.advance(30.0)
+        self.assertEqual((self.log.bodies()[12:], self.offset()), ([b"8", b"new0", b"new1", b"new2", b"new3"], 13))
+
+    def test_nothing_was_lost(self) -> None:
+        """A broker that comes back whole is looked at once, and only then; so is one that forgot what is old."""
+        self.day()
+        self.member()
+        self.network.advance(20.0)
+        pulls = self.broker.count(Request.PULL)
+        self.put(b"12")
+        self.assertEqual(self.broker.count(Request.PULL), pulls + 1)
+        self.broker.begin["T", 0] = 13
+        self.broker.kill()
+        self.network.advance(30.0)
+        self.put(b"13")
+        self.assertEqual((self.log.bodies(), self.offset()), ([b"%d" % i for i in range(14)], 14))
+        groups = {frame.fields["consumerGroup"] for frame in self.broker.seen if frame.code == Request.PULL}
+        self.assertEqual(groups, {"G"})
+
+    def test_only_what_comes_is_not_looked_back_for(self) -> None:
+        """A group that begins with the last message stays where it is."""
+        self.put(b"old")
+        self.member(settings=Settings(start="last"))
+        self.put(b"new")
+        self.network.advance(2.0)
+        self.lose(b"a", b"b", b"c", upto=1)
+        self.network.advance(30.0)
+        self.assertEqual((self.log.bodies(), self.offset()), ([b"new", b"b", b"c"], 4))
 
     def test_forgotten_by_the_broker(self) -> None:
         """Not in its list of members: heartbeat again; meanwhile nothing is let go."""

@@ -92,7 +92,11 @@ class WindowTests(TestCase):
         self.assertEqual([m.offset for m in self.window.take(9)], [2])
 
     def test_moved_back(self) -> None:
-        """A broker that lost its end: go where it points."""
+        """A broker that lost its end: go where it points. What it says of us is old until it has our new place."""
         self.window.found(50, UNKNOWN)
         self.window.move(40)
-        self.assertEqual((self.window.fetch, self.window.done, self.window.committed), (40, 40, 50))
+        self.window.found(50, UNKNOWN)
+        self.assertEqual((self.window.fetch, self.window.done, self.window.committed), (40, 40, UNKNOWN))
+        self.window.committed = 40
+        self.window.found(45, UNKNOWN)
+        self.assertEqual(self.window.fetch, 45)
