@@ -66,7 +66,9 @@ class Claims:
 
     def after(self, batch: Sequence[Outcome], durable: bool) -> Deferred[None]:
         """The batch is durable, or was not committed."""
-        claims = [_claim(event.message) for outcome in batch for event in _sent(outcome)]
+        # Under another node's claim (then it is offline too) nothing was claimed that could be given back.
+        mine = [outcome for outcome in batch if durable or len(outcome.events) == 1]
+        claims = [_claim(event.message) for outcome in mine for event in _sent(outcome)]
         ended = [end for outcome in batch for end in _ended(outcome)] if durable else []
         if not (claims or ended) or self._clock.seconds() < self._away_until:
             return succeed(None)

@@ -377,6 +377,7 @@ class RepeatTests(NodesTestCase):
         self.two.outbox.fail_appends = False
         self.one.advance(5)
         self.assertEqual(([("a", 503)], []), (moved.refused, self.two.log))
+        self.assertEqual(1, len(self.index.claims), "the claim of the first node was given back")
 
     def test_the_index_is_away(self) -> None:
         """Accepted, and counted as what it is: the risk of a double."""
