@@ -11,37 +11,8 @@ from imconnect.model import Status
 from imconnect.wire import client_codec as wire
 from tests.simulation.people import Link, Person, Sending
 from tests.simulation.server import Server
+from tests.simulation.weights import WEIGHTS
 from tests.simulation.world import World
-
-#: How often each of them happens.
-WEIGHTS = {
-    "send": 26,
-    "acknowledge": 14,
-    "wait": 14,
-    "sign_in": 9,
-    "move": 4,
-    "leave": 3,
-    "repeat": 4,
-    "send_and_repeat": 1,
-    "withdraw": 4,
-    "acknowledge_foreign": 1,
-    "stop_reading": 1,
-    "read_on": 2,
-    "wait_long": 1,
-    "crash": 2,
-    "stop": 0.5,
-    "crash_business": 1,
-    "rebalance": 1,
-    "hold_business": 2,
-    "free_business": 3,
-    "kill_queue": 1,
-    "revive_queues": 2,
-    "fill_disk": 1,
-    "clear_disks": 3,
-    "take_store_away": 0.5,
-    "bring_store_back": 2,
-    "skew": 0.5,
-}
 
 
 class Doings:

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from tests.simulation.doings import WEIGHTS, Doings
+from tests.simulation.doings import Doings
 from tests.simulation.people import Link
-
-#: How often each thing happens.
-NODE_WEIGHTS = {
-    **WEIGHTS,
-    "repeat_elsewhere": 3,
-    "sign_in_everywhere": 2,
-    "cut_way": 2,
-    "mend_ways": 3,
-    "take_shared_away": 0.7,
-    "bring_shared_back": 3,
-}
+from tests.simulation.weights import NODE_WEIGHTS
 
 
 class NodeDoings(Doings):

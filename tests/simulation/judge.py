@@ -45,7 +45,8 @@ class Judge:
         self._told_ended: set[tuple[int, int]] = set()
         #: The node that business is telling something right now.
         self._telling = 0
-        self._answers: Counter[tuple[Sending, bool]] = Counter()
+        #: How often each send was answered, and how.
+        self.answers: Counter[tuple[Sending, bool]] = Counter()
 
     def broken(self, what: str) -> None:
         self.record.broken.append(what)
@@ -133,7 +134,7 @@ class Judge:
         asked = self._asked(link, reply, durable)
         if asked is None:
             return
-        self._answers[asked, good] += 1
+        self.answers[asked, good] += 1
         if good:
             if durable is None:
                 self.broken(f"{asked.text!r} was acknowledged and is not durable")
@@ -247,20 +248,3 @@ class Judge:
                     and withdrawal.msg_id not in link.notices
                 ):
                     self.broken(f"{link.user} was not told that {withdrawal.msg_id} is withdrawn")
-
-    # -- the end
-
-    def check_store(self, sent: Sequence[Sending], stored: Counter[tuple[int, bytes]]) -> None:
-        """Accepted once is stored once, refused each time is not stored."""
-        for sending in sent:
-            count = stored[sending.sender, sending.client_msg_id]
-            is_there = sending.msg_id in self.model.facts or sending.msg_id in self.model.doubles
-            if sending.msg_id and (count != 1 or not is_there):
-                self.broken(f"{sending.text!r} was accepted and is in the store {count} times")
-            refused = self._answers[sending, False]
-            if refused == sending.times and not self._has_been_accepted(sending, sent) and count:
-                self.broken(f"{sending.text!r} was refused each time and is in the store")
-
-    def _has_been_accepted(self, sending: Sending, sent: Sequence[Sending]) -> bool:
-        """This clientMsgId, with another content."""
-        return any(one is not sending and one.client_msg_id == sending.client_msg_id for one in sent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as global_random
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -15,7 +16,7 @@ from imconnect.model import Status
 from tests.simulation.doings import Doings
 from tests.simulation.doings_nodes import NodeDoings
 from tests.simulation.judge import ROOM
-from tests.simulation.people import Person
+from tests.simulation.people import Person, Sending
 from tests.simulation.world import World
 
 USERS = (1001, 1002, 1003)
@@ -196,7 +197,7 @@ class Schedule:
         world = self.world
         rows = list(world.store.tables.messages.values())
         stored = Counter((row.from_id, row.client_msg_id) for row in rows)
-        world.judge.check_store([one for person in world.people for one in person.sent], stored)
+        self.check_sent([one for person in world.people for one in person.sent], stored)
         for msg_id, message in world.record.messages.items():
             fact = world.model.facts.get(msg_id)
             if fact is None and msg_id in world.model.doubles:
@@ -207,3 +208,19 @@ class Schedule:
                 world.judge.broken(f"{message.content!r} never reached {message.receiver}")
         if [row for row in world.store.tables.early.values() if row.msg_id not in world.model.doubles]:
             world.judge.broken("something early is left over")
+
+    def check_sent(self, sent: Sequence[Sending], stored: Counter[tuple[int, bytes]]) -> None:
+        """Accepted once is stored once, refused each time is not stored."""
+        judge = self.world.judge
+        for sending in sent:
+            count = stored[sending.sender, sending.client_msg_id]
+            is_there = sending.msg_id in judge.model.facts or sending.msg_id in judge.model.doubles
+            if sending.msg_id and (count != 1 or not is_there):
+                judge.broken(f"{sending.text!r} was accepted and is in the store {count} times")
+            refused = judge.answers[sending, False]
+            if refused == sending.times and not self._has_been_accepted(sending, sent) and count:
+                judge.broken(f"{sending.text!r} was refused each time and is in the store")
+
+    def _has_been_accepted(self, sending: Sending, sent: Sequence[Sending]) -> bool:
+        """This clientMsgId, with another content."""
+        return any(one is not sending and one.client_msg_id == sending.client_msg_id for one in sent)

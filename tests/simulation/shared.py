@@ -6,9 +6,9 @@ It may be away, slow, and come back without anything of what it held.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.python.failure import Failure
 
 from imconnect.backends.presence_memory import MemoryPresence, Registry
@@ -17,12 +17,13 @@ from imconnect.errors import Unavailable
 from imconnect.model import Claim, Claimed, Entered
 from tests.simulation.across import Across
 from tests.simulation.clock import Life, Timeline
-from tests.simulation.faults import Fate, Faults
+from tests.simulation.faults import Faults
+from tests.simulation.lines import Feed, Line
 
 _T = TypeVar("_T")
 
-#: Seconds between two renewals of a lease, for which it runs, and until a feed that was cut is there again.
-RENEW, LEASE, POLL = 1.5, 4.0, 0.5
+#: Seconds between two renewals of a lease, and for which it runs.
+RENEW, LEASE = 1.5, 4.0
 #: Seconds that the server may take for one call.
 PRESENCE, SENT = 0.5, 0.2
 
@@ -67,100 +68,6 @@ class Shared:
         self.registry.reachable = self.index.reachable = True
 
 
-class Line:
-    """One connection and one thread (`backends.redis_calls.RedisCalls`): what is asked first is done first."""
-
-    def __init__(self, shared: Shared, life: Life, port: str, deadline: float) -> None:
-        self._shared = shared
-        self._life = life
-        self._port = port
-        self._deadline = deadline
-        self._free_at = 0.0
-
-    def run(self, work: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """What was asked for is done although who asked has died meanwhile, or has given up."""
-        answer: Deferred[Any] = Deferred()
-        faults, now = self._shared.faults, self._life.seconds()
-        fate = faults.fate(self._port)
-        begins = max(now, self._free_at)
-        there = begins + faults.pause(self._port)
-        ends = there + faults.pause(self._port)
-        too_late = fate is Fate.NEVER or ends > begins + self._deadline
-        ends = self._free_at = begins + self._deadline if too_late else ends
-
-        def do() -> None:
-            reached = fate is not Fate.BEFORE and self._shared.registry.reachable
-            result: Deferred[Any] = work() if reached else _away()
-            if fate is Fate.DEATH:
-                self._life.die()
-            if reached and (too_late or fate is Fate.AFTER):
-                result = _away()
-            result.addBoth(outcomes.append)
-
-        def tell() -> None:
-            result = outcomes[0] if outcomes else Failure(Unavailable("no answer (simulated)"))
-            if not answer.called:
-                answer.callback(result)
-
-        outcomes: list[Any] = []
-        self._shared.network.callLater(there - now, do)
-        self._life.callLater(ends - now, tell)
-        return answer
-
-
-def _away() -> Deferred[Any]:
-    return fail(Unavailable("the server is away (simulated)"))
-
-
-class Feed:
-    """How one node hears what changes: in order, late, and not at all between a cut and the next connection."""
-
-    def __init__(self, shared: Shared, life: Life, changed: Callable[[int], None], lost: Callable[[], None]) -> None:
-        self._shared = shared
-        self._life = life
-        self._changed, self._lost = changed, lost
-        self._arrives = 0.0
-        self._cut = False
-        #: What was sent and not heard yet.
-        self.pending = 0
-
-    @property
-    def perfect(self) -> bool:
-        """It has heard everything."""
-        return not self._cut and not self.pending
-
-    def changed(self, user: int) -> None:
-        if self._shared.faults.fate("feed") is not Fate.WELL:
-            self.cut()
-        self._hear(lambda: self._changed(user))
-
-    def lost(self) -> None:
-        self._hear(self._lost)
-
-    def cut(self) -> None:
-        if not self._cut:
-            self._cut = True
-            self._life.callLater(POLL, self._connect)
-
-    def _connect(self) -> None:
-        if not self._shared.registry.reachable:
-            self._life.callLater(POLL, self._connect)
-            return
-        self._cut = False
-        self._lost()
-
-    def _hear(self, call: Callable[[], None]) -> None:
-        if not self._cut:
-            self.pending += 1
-            now = self._life.seconds()
-            self._arrives = max(self._arrives, now + self._shared.faults.pause("feed"))
-            self._life.callLater(self._arrives - now, self._heard, call)
-
-    def _heard(self, call: Callable[[], None]) -> None:
-        self.pending -= 1
-        call()
-
-
 class SharedPresence:
     """`core.ports.Presence` of one life of a node, with the renewals of `backends.presence_redis`."""
 
@@ -199,7 +106,7 @@ class SharedPresence:
     def leave(self, user: int) -> None:
         self._here.pop(user, None)
         self._gone[user] = None
-        self._line.run(lambda: succeed(self._memory.leave(user))).addErrback(self._missed).addErrback(lambda _: None)
+        self._line.run(lambda: execute(self._memory.leave, user)).addErrback(self._missed).addErrback(lambda _: None)
 
     def routes(self, users: Collection[int]) -> Deferred[Mapping[int, frozenset[int]]]:
         wanted = list(users)
