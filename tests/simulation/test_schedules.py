@@ -28,13 +28,16 @@ class ScheduleTests(TestCase):
 
     def test_seed_says_it_all(self) -> None:
         """The same seed is the same schedule, to the last write."""
-        traces = []
-        for _ in range(2):
-            schedule = Schedule(11)
-            schedule.run()
-            traces.append(schedule.world.trace)
-        self.assertEqual(traces[0], traces[1])
-        self.assertGreater(len(traces[0]), 50)
+        # Of nodes that do not know each other, and of some that do.
+        for seed, linked in ((11, False), (23, True)):
+            traces = []
+            for _ in range(2):
+                schedule = Schedule(seed)
+                schedule.run()
+                traces.append(schedule.world.trace)
+            self.assertEqual(linked, schedule.world.record.linked)
+            self.assertEqual(traces[0], traces[1])
+            self.assertGreater(len(traces[0]), 50)
 
     def test_verdict_is_not_forgotten(self) -> None:
         """Whatever is noticed at any time ends the schedule."""
