@@ -27,6 +27,8 @@ NOTICES = 200
 NOTICE_DAYS_MS = 7 * 86400 * 1000
 #: Signed-in users per question of the watch.
 USERS = 500
+#: No user has this id.
+NOBODY = 0
 #: Seconds between two looks at a connection that has not taken the last page yet.
 CONGESTED = 0.05
 
@@ -222,7 +224,8 @@ class Backfill:
         oldest: int | None = None
         full: dict[Session, None] = {}
         try:
-            users = self._hub.signed_in()
+            # A store that is away is asked also where nobody is here: whether it is back must not wait for a login.
+            users = self._hub.signed_in() or ([] if self.store_answers else [NOBODY])
             before = self._now_ms() - int(self._settings.watch_interval * 1000)
             for start in range(0, len(users), USERS):
                 asked = self._store.overdue(users[start : start + USERS], before, self._settings.unacknowledged + 1)

@@ -257,6 +257,19 @@ class StoreAwayTests(TestCase):
         rig.advance(5)
         self.assertEqual((bob.shown, rig.node.backfill.store_answers), (["new", "old"], True))
 
+    def test_store_is_away_while_nobody_is_here(self) -> None:
+        """It counts as away until it answers, not until nobody asks."""
+        rig = Rig()
+        bob = rig.sign_in(BOB)
+        rig.store.away = "gone"
+        rig.advance(10)
+        bob.leave()
+        rig.advance(20)
+        self.assertFalse(rig.node.backfill.store_answers)
+        rig.store.away = ""
+        rig.advance(10)
+        self.assertTrue(rig.node.backfill.store_answers)
+
     def test_store_that_hangs_costs_backfill_timeout(self) -> None:
         """What waited is written then, in order."""
         rig = Rig(store_delay=1000.0)
