@@ -65,6 +65,8 @@ class Forward:
         self._routing: dict[int, list[Item]] = {}
         self._courses: dict[int, Course] = {}
         self._flights = 0
+        #: Users whose route was asked for when no message was on its way to them: the next one brings along the rest.
+        self._unvisited: set[int] = set()
         self._to_ask: list[int] = []
         #: Things under way or waiting: the bound of what waits for routes.
         self.waiting = 0
@@ -136,6 +138,9 @@ class Forward:
         # On another way it could pass those that are under way.
         turns = isinstance(item, Flight) and course is not None and course.nodes != nodes
         if nodes is not None and not turns:
+            if isinstance(item, Flight) and user in self._unvisited:
+                for first in self._ahead(user, [item]):
+                    self._spread(user, nodes, first)
             self._spread(user, nodes, item)
             return
         self.waiting += 1
@@ -166,8 +171,12 @@ class Forward:
         """A route was asked for: he may be somewhere new, where what this node has not brought to an end is not known
         if business lags. It goes ahead of the next message."""
         flights = [item for item in items if isinstance(item, Flight)]
-        if all(flight.late for flight in flights):
-            return ()
+        if not flights and len(self._unvisited) < WAITING:
+            self._unvisited.add(user)
+        return () if all(flight.late for flight in flights) else self._ahead(user, flights)
+
+    def _ahead(self, user: int, flights: Sequence[Flight]) -> Sequence[Flight]:
+        self._unvisited.discard(user)
         there = {flight.message.msg_id for flight in flights}
         return [Flight(message, 0, False, True) for message in self._unsettled(user) if message.msg_id not in there]
 

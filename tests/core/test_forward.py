@@ -190,6 +190,18 @@ class ForwardTests(TestCase):
         self.assertEqual([[1, 2], [3]], self.texts(THERE))
         self.assertEqual([True, False], [handed.late for handed in self.peer.parcels[0][1].messages])
 
+    def test_what_is_unsettled_goes_first_also_where_the_route_was_known(self) -> None:
+        """It was asked for because of a receipt: the first message brings along the rest all the same."""
+        self.enter(BOB, THERE)
+        self.forward.end(End(9, b"", BOB, ALICE, 3))
+        self.turn()
+        self.unsettled = [message(1)]
+        self.forward.deliver(message(2), here=False)
+        self.turn()
+        self.forward.deliver(message(3), here=False)
+        self.turn()
+        self.assertEqual([[], [1, 2], [3]], self.texts(THERE))
+
     def test_order_while_a_route_is_asked_for(self) -> None:
         """What comes while the route is unknown goes behind what waits for it."""
         self.enter(BOB, THERE)
