@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from imconnect.rocketmq.client import Client
 from imconnect.rocketmq.codes import Outcome, Request
 from imconnect.rocketmq.connection import Credentials
 from imconnect.rocketmq.consumer import GroupConsumer
+from imconnect.rocketmq.lane import Settings
 from imconnect.rocketmq.messages import Message
 from imconnect.rocketmq.producer import Producer
 from imconnect.rocketmq.routes import Queue
@@ -35,6 +36,7 @@ _no_java = shutil.which("java") is None or shutil.which("mvn") is None
 _skip = (
     "RocketMQ needs a JDK and Maven (make test installs them as root)" if _no_java and "CI" not in os.environ else ""
 )
+DELETE_TOPIC = 215  # a request that only tests make
 
 
 class RealBrokerTestCase(ReactorTestCase):
@@ -187,6 +189,52 @@ class RealFaultTests(RealBrokerTestCase):
         (receipt,) = await producer.send(queue, [Message(body=b"x")])
         self.assertEqual((receipt.outcome, receipt.reason), (Outcome.STORED, ""))
         self.assertEqual([m.body for m in await stored_in(admin, queue, 1)], [b"x"])
+
+
+class LostEndTests(RealBrokerTestCase):
+    """Messages that get numbers which the consumer has passed."""
+
+    async def send(self, producer: Producer, queue: Queue, name: str, count: int) -> list[bytes]:
+        """-> what was stored."""
+        bodies = [f"{name}{number}".encode() for number in range(count)]
+        receipts = await producer.send(queue, [Message(body=body, unique_id=body.decode()) for body in bodies])
+        self.assertTrue(all(receipt.stored for receipt in receipts), receipts)
+        return bodies
+
+    async def until(self, log: Log, true: Callable[[], bool]) -> None:
+        clock = self.clients[0].clock
+        deadline = clock.seconds() + 60
+        while not true():
+            self.assertLess(clock.seconds(), deadline, log.calls)
+            await deferLater(clock, 0.05)
+
+    async def until_handled(self, log: Log, bodies: list[bytes]) -> None:
+        await self.until(log, lambda: set(bodies) <= set(log.bodies()))
+
+    async def test_more_is_written_than_was_lost(self) -> None:
+        """The queue begins anew and grows beyond our offset, then the connection breaks, as after a restart: all that
+        is new is seen, in order."""
+        producing, consuming, topic, log = self.new_client(), self.new_client("reader"), self.new_topic(), Log()
+        (queue,) = (await Admin(producing).create_topic(topic, 1)).writable
+        producer = Producer(producing, "P")
+        consumer = GroupConsumer(consuming, "G" + topic, topic, log, settings=Settings(batch=1, buffered=1))
+        await consumer.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(consumer.stop(0.0)))
+        await self.until_handled(log, await self.send(producer, queue, "old", 5))
+        gate = log.gate = Deferred()
+        last = await self.send(producer, queue, "last", 2)
+        # One in hand, the other fills the window: no pull is under way.
+        await self.until(log, lambda: log.calls[-1][1] == last[:1] and not consuming.in_flight())
+        # 1: deleted, but for the timers, which development brokers do not have.
+        await producing.call(self.broker.address, DELETE_TOPIC, {"topic": topic}, good=(0, 1))
+        await Admin(producing).create_topic(topic, 1)
+        self.assertEqual(await Admin(producing).max_offset(queue), 0)
+        new = await self.send(producer, queue, "new", 12)
+        consuming.channel(self.broker.address).abort()
+        log.gate = None
+        gate.callback(None)
+        await self.until_handled(log, new)
+        self.assertEqual(list(dict.fromkeys(log.bodies()))[5:], [*last, *new])
 
 
 class LauncherTests(ReactorTestCase):
