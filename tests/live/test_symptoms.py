@@ -23,12 +23,14 @@ from twisted.python.reflect import namedAny
 
 from imconnect.backends.sql.engine import make_engine
 from imconnect.backends.sql.migrate import ensure_schema
+from imconnect.events.dialect import java_queue
+from imconnect.events.seed import SEED
 from imconnect.wire.client_codec import encode_send
 from tests.business.made import sent
 from tests.live.case import LiveTestCase
 from tests.live.processes import HOST, BusinessProcess, GatewayProcess, ServerProcess, free_port
 from tests.live.raw import frame
-from tests.live.test_imbusiness import ImbusinessTestCase
+from tests.live.test_imbusiness import QUEUES, ImbusinessTestCase
 from tests.servers.private import CannotRun
 from tests.servers.rocketmq_broker import DevBroker
 from tests.support import TestCase
@@ -269,6 +271,27 @@ class BrokerTests(Shown, ImbusinessTestCase):
         await self.is_shown('{"ready":true,"degraded":["queue"]}', business, "/ready")
         await deferToThread(self.broker.create_topic, topic, 1)
         await self.relayed(gateway, 2)
+
+    async def test_fewer_queues(self) -> None:
+        """Made anew with fewer than the gateway holds to: the chats of the missing ones wait, the others go on."""
+        gateway, ann = await self.chatting()
+        queue_of = {
+            receiver: java_queue(SEED.queue_key(sent(1, sender=1001, receiver=receiver)), QUEUES)
+            for receiver in range(1002, 1100)
+        }
+        await deferToThread(self.broker.create_topic, self.topic, 1)
+        await ann.send(next(receiver for receiver, queue in queue_of.items() if queue == QUEUES - 1), "waits")
+        await self.is_shown("request queueId[<number>] is illegal", gateway, "/stats")
+        await self.is_shown("queue <number> takes nothing, the outbox keeps it: <why>", gateway)
+        await ann.send(next(receiver for receiver, queue in queue_of.items() if queue == 0), "goes on")
+
+        async def all_but_one() -> bool:
+            stats = await self.stats(gateway)
+            return (stats["relay"]["sent"], stats["outbox"]["events"]) == (4, 2)
+
+        await self.until(all_but_one, "the other chat is relayed", 30)
+        await deferToThread(self.broker.create_topic, self.topic, QUEUES)
+        await self.relayed(gateway, 6)
 
     async def test_too_large(self) -> None:
         """At the door, before anything is accepted."""
