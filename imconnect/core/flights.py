@@ -12,12 +12,10 @@ from imconnect.model import Applied, End, Handed, Kick, Message, Parcel, Receipt
 class Flight:
     """A message on its way to the nodes of its receiver."""
 
-    __slots__ = ("afresh", "here", "late", "message", "missed", "number", "out", "taken")
+    __slots__ = ("afresh", "here", "late", "message", "missed", "out", "taken")
 
-    def __init__(self, message: Message, number: int, here: bool, late: bool) -> None:
+    def __init__(self, message: Message, here: bool, late: bool) -> None:
         self.message = message
-        #: Grows with each message: their order.
-        self.number = number
         #: This node has taken it for sessions of its own; another node has.
         self.here = here
         self.taken = False
@@ -62,9 +60,9 @@ class Lane:
         self.failures = 0
 
 
-def number(item: Item) -> int:
-    """The order of messages; the rest goes ahead of them."""
-    return item.number if isinstance(item, Flight) else 0
+def place(item: Item) -> int:
+    """The order of messages, whoever put them on their way when: a node's ids grow. The rest goes ahead of them."""
+    return item.message.msg_id if isinstance(item, Flight) else 0
 
 
 def parcel_of(items: Sequence[Item]) -> Parcel:

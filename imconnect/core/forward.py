@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from imconnect.core.background import Background, sleep, within
-from imconnect.core.flights import Course, Flight, Hint, Item, Lane, number, parcel_of
+from imconnect.core.flights import Course, Flight, Hint, Item, Lane, parcel_of, place
 from imconnect.core.ports import Peer
 from imconnect.core.routes import Routes
 from imconnect.errors import Unavailable
@@ -64,7 +64,6 @@ class Forward:
         #: Things to users whose route is being asked for, or has changed while others are on the old one.
         self._routing: dict[int, list[Item]] = {}
         self._courses: dict[int, Course] = {}
-        self._flights = 0
         #: Users whose route was asked for when no message was on its way to them: the next one brings along the rest.
         self._unvisited: set[int] = set()
         self._to_ask: list[int] = []
@@ -94,8 +93,7 @@ class Forward:
         if self.waiting >= WAITING:
             self.dropped += 1
             return False
-        self._flights += 1
-        self._to(message.receiver, Flight(message, self._flights, here, late))
+        self._to(message.receiver, Flight(message, here, late))
         return True
 
     def end(self, end: End) -> None:
@@ -139,9 +137,10 @@ class Forward:
         turns = isinstance(item, Flight) and course is not None and course.nodes != nodes
         if nodes is not None and not turns:
             if isinstance(item, Flight) and user in self._unvisited:
-                for first in self._ahead(user, [item]):
-                    self._spread(user, nodes, first)
-            self._spread(user, nodes, item)
+                for flight in sorted((*self._ahead(user, [item]), item), key=place):
+                    self._spread(user, nodes, flight)
+            else:
+                self._spread(user, nodes, item)
             return
         self.waiting += 1
         self._routing.setdefault(user, []).append(item)
@@ -161,10 +160,10 @@ class Forward:
     async def _route(self, users: Sequence[int]) -> None:
         routes = await self._routes.ask(users)
         for user in users:
-            # In the order in which they were put, also where some have been on their way before.
-            items = sorted(self._routing.pop(user), key=number)
+            # In the order of the chats, also where some have been on their way before.
+            items = self._routing.pop(user)
             self.waiting -= len(items)
-            for item in (*self._first(user, items), *items):
+            for item in sorted((*self._first(user, items), *items), key=place):
                 self._spread(user, routes[user], item)
 
     def _first(self, user: int, items: Sequence[Item]) -> Sequence[Flight]:
@@ -178,7 +177,9 @@ class Forward:
     def _ahead(self, user: int, flights: Sequence[Flight]) -> Sequence[Flight]:
         self._unvisited.discard(user)
         there = {flight.message.msg_id for flight in flights}
-        return [Flight(message, 0, False, True) for message in self._unsettled(user) if message.msg_id not in there]
+        return [
+            Flight(message, here=False, late=True) for message in self._unsettled(user) if message.msg_id not in there
+        ]
 
     def _spread(self, user: int, nodes: frozenset[int], item: Item) -> None:
         if isinstance(item, Flight):
