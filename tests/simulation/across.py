@@ -208,8 +208,8 @@ class Across:
         """Seconds within which an end that one node takes in is known to another."""
         if self._now() - self._failed_at.get((node, to), 0.0) < 2 * SPREADS:
             return SPREADS
-        # A route is asked for, a call is under way, this one arrives.
-        return 0.6 + 3 * self._world.faults.speeds["peer"]
+        # A route is asked for, behind other questions; a call is under way, this one arrives.
+        return 1.5 + 3 * self._world.faults.speeds["peer"]
 
     def _saw_nobody(self, telling: Telling) -> bool:
         """Presence did not answer then, or shortly before."""
