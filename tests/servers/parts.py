@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -18,7 +17,9 @@ from tests.servers.private import CannotRun
 ROOT = Path(__file__).parent.parent.parent
 #: Seconds for a part to be ready (a database that is made anew, on a busy machine), to stop, and between two looks.
 START_WITHIN, STOP_WITHIN, POLL = 180.0, 45.0, 0.1
-_SET_PDEATHSIG = 1
+#: SIGTERM for a part when whoever started it is gone, however that went. By a program: code of ours between fork and exec
+#: would run in a process that may have threads.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 class Part:
@@ -34,8 +35,8 @@ class Part:
         """Does not wait."""
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
-                self.command, cwd=ROOT, env=clean_environment(), stdin=subprocess.PIPE, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=_dies_with_us,  # noqa: PLW1509 - one thread
+                [*DIES_WITH_US, *self.command], cwd=ROOT, env=clean_environment(), stdin=subprocess.PIPE, stdout=log,
+                stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def ready(self) -> bool:
@@ -115,11 +116,6 @@ class Cluster:
             deadline = time.monotonic() + within
             for part in stage:
                 part.wait(deadline)
-
-
-def _dies_with_us() -> None:
-    """In the child: SIGTERM when whoever started it is gone, however that went."""
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def served(cluster: Cluster, start: Callable[[Cluster], Sequence[str]]) -> int:
