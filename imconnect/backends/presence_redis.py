@@ -105,11 +105,6 @@ class RedisPresence:
     def close(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._close())
 
-    def die(self) -> None:
-        """For tests: no renewal any more, nothing tidied up."""
-        self._feed.stop()
-        self._background.stop()
-
     # -- the registry
 
     def others(self) -> Mapping[int, Card]:

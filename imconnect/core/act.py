@@ -87,8 +87,7 @@ class Act:
     def ended_in_store(self, end: End) -> None:
         """Business has applied an ACK or a withdrawal: another node's, or of a message that was not known here then."""
         self._recent.end_elsewhere(end)
-        self._resend.end(end.msg_id)
-        self._has(end.receiver, end.msg_id)
+        self._not_shown(end)
 
     def _answer(self, outcome: Outcome, refused: bool = False) -> None:
         session = outcome.session
@@ -144,9 +143,13 @@ class Act:
         if self.forward is not None:
             self.forward.end(end)
 
-    def _ended(self, end: End) -> None:
-        """Nobody is shown it any more: not by a retry, not from a queue, not from a page. And its sender is told."""
+    def _not_shown(self, end: End) -> None:
+        """Nobody is shown it any more: not by a retry, not from a queue, not from a page."""
         self._resend.end(end.msg_id)
         self._has(end.receiver, end.msg_id)
+
+    def _ended(self, end: End) -> None:
+        """The same, and its sender is told."""
+        self._not_shown(end)
         if end.status != State.WITHDRAWN and self._settings.profile.receipts_by_gateway:
             self._hub.tell(end.sender, encode_receipt(Receipt(*end), self._settings.profile.success))

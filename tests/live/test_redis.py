@@ -33,6 +33,14 @@ def pause(seconds: float) -> Deferred[None]:
     return deferLater(reactor, seconds)  # type: ignore[arg-type]
 
 
+class MortalPresence(RedisPresence):
+    """A node that can die: no renewal any more, nothing tidied up."""
+
+    def die(self) -> None:
+        self._feed.stop()
+        self._background.stop()
+
+
 class RedisCase(ReactorTestCase):
     """An empty database, and nodes that end with the test."""
 
@@ -51,7 +59,7 @@ class RedisCase(ReactorTestCase):
         self.boots = itertools.count(1)
         self.taken: list[str] = []
 
-    def node(self, number: int, owner: str = "") -> RedisPresence:
+    def node(self, number: int, owner: str = "") -> MortalPresence:
         boot = f"boot{next(self.boots)}"
         card = Card(
             node=number, name=f"n{number}", address=f"127.0.0.1:{number}", version="1", boot=boot,
@@ -59,7 +67,7 @@ class RedisCase(ReactorTestCase):
         )  # fmt: skip
         feed = Feed(self.reactor, self.server.url())
         calls = RedisCalls(self.reactor, self.server.url(), "presence", 0.5)
-        node = RedisPresence(self.reactor, calls, feed, card, owner or boot, taken=self.taken.append)
+        node = MortalPresence(self.reactor, calls, feed, card, owner or boot, taken=self.taken.append)
         self.addCleanup(node.close)
         return node
 
@@ -73,7 +81,7 @@ class RedisCase(ReactorTestCase):
 
 class RedisPresenceTests(RedisCase, PresenceContract):
     async def _die(self, node: Presence) -> None:
-        assert isinstance(node, RedisPresence)
+        assert isinstance(node, MortalPresence)
         node.die()
         await pause(LEASE + 4 * RENEW)
 

@@ -7,7 +7,6 @@ code: in a test with a running reactor call it through `deferToThread`.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import pwd
 import secrets
@@ -18,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.servers.private import CannotRun, PrivateServer, from_debian, serve
+from tests.servers.private import CannotRun, PrivateServer, from_debian, serve, shared_server
 
 START_TIMEOUT = 90.0
 USER, DATABASE = "imconnect", "imconnect"
@@ -151,20 +150,9 @@ class MariaDb(PrivateServer):
         return ["--user=mysql"]
 
 
-_shared: list[MariaDb] = []
-
-
 def shared() -> MariaDb:
     """The one server of this test process: started at the first call, ended with the process. Raises CannotRun."""
-    if not _shared:
-        folder = Path(tempfile.mkdtemp(prefix="imconnect-mariadb-"))
-        folder.chmod(0o755)
-        server = MariaDb(folder)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        atexit.register(server.kill9)
-        server.start()
-        _shared.append(server)
-    return _shared[0]
+    return shared_server(MariaDb)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

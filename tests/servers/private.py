@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import shutil
@@ -9,10 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar, cast
 
 
 class CannotRun(Exception):
@@ -154,6 +156,26 @@ class PrivateServer:
                 self._server.wait(timeout=self.end_within)
             self._server = None
             self.ended()
+
+
+_P = TypeVar("_P", bound=PrivateServer)
+_shared: dict[type[PrivateServer], PrivateServer] = {}
+
+
+def shared_server(kind: type[_P]) -> _P:
+    """The one server of this kind in this test process: started at the first call, ended with the process. Raises
+    CannotRun."""
+    found = _shared.get(kind)
+    if found is None:
+        folder = Path(tempfile.mkdtemp(prefix=f"imconnect-{kind.what.lower()}-"))
+        # MariaDB runs as a user of its own.
+        folder.chmod(0o755)
+        server = kind(folder)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(server.kill9)
+        server.start()
+        found = _shared[kind] = server
+    return cast(_P, found)
 
 
 def serve(server: PrivateServer, url: Callable[[], str]) -> int:

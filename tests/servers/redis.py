@@ -7,16 +7,14 @@ code: in a test with a running reactor call it through `deferToThread`.
 from __future__ import annotations
 
 import argparse
-import atexit
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import redis
 
-from tests.servers.private import PrivateServer, from_debian, serve
+from tests.servers.private import PrivateServer, from_debian, serve, shared_server
 
 
 def ensure_redis() -> str:
@@ -51,19 +49,9 @@ class RedisServer(PrivateServer):
         return True
 
 
-_shared: list[RedisServer] = []
-
-
 def shared() -> RedisServer:
     """The one server of this test process: started at the first call, ended with the process. Raises CannotRun."""
-    if not _shared:
-        folder = Path(tempfile.mkdtemp(prefix="imconnect-redis-"))
-        server = RedisServer(folder)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        atexit.register(server.kill9)
-        server.start()
-        _shared.append(server)
-    return _shared[0]
+    return shared_server(RedisServer)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
